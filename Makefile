@@ -1,0 +1,49 @@
+# Every target stands alone: `make demo` and `make test` install what they need first.
+VENV ?= .venv
+BIN := $(VENV)/bin
+# cpu, or `auto` for the CUDA build that fits this machine's driver: make install TORCH_BACKEND=auto
+TORCH_BACKEND ?= cpu
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install format lint type layers test test-slow check demo model clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(VENV)/.installed ## make the environment .venv and install nmt in it
+
+$(VENV)/.installed: pyproject.toml .constraints.txt
+	python3 -m venv $(VENV)
+	@$(BIN)/python -c 'import torch' 2>/dev/null || sh .install-torch $(BIN) $(TORCH_BACKEND)
+	$(BIN)/pip install --quiet --constraint .constraints.txt --editable '.[dev]'
+	@touch $@
+
+format: install ## format the code and mend what the linter can
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+lint: install ## formatting, lint, and help texts in the README
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/python -m nmt.cli.readme --check README.md
+
+type: install ## strict types
+	$(BIN)/mypy
+
+layers: install ## who may import whom
+	$(BIN)/lint-imports
+
+test: install ## the tests, without the slow ones
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS)
+
+test-slow: install ## all tests that need no GPU and no network
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) -m 'not gpu and not network'
+
+check: lint type layers test ## what CI runs
+
+demo: install ## sample corpus to BLEU report in a few minutes
+	$(BIN)/nmt data prepare --train sample --valid sample --test sample --out data/demo --force
+	$(BIN)/nmt train data/demo --arch transformer --preset tiny --out checkpoints/demo --force
+	echo "Où est la gare ?" | $(BIN)/nmt translate -m checkpoints/demo
+	$(BIN)/nmt eval -m checkpoints/demo --data data/demo --split test
+
+clean: ## remove what was built, but no data and no models
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

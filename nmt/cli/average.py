@@ -1,0 +1,32 @@
+"""`nmt average`: the mean of several models."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nmt.cli import console
+
+
+def average(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL", help="Model directories to average.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Model directory to write.", show_default=False)],
+    half: Annotated[bool, typer.Option("--half", help="Store 16-bit weights: half the size.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the output directory if it is not empty.")] = False,
+) -> None:
+    """Average the weights of models of one configuration and one tokenizer.
+
+    Examples:
+        nmt average checkpoints/run-1 checkpoints/run-2 --out checkpoints/mean
+        nmt average checkpoints/demo --half --out checkpoints/demo-small
+
+    The scores in the models' manifests are not carried over: evaluate the mean. With one model and --half,
+    that model is stored in half the space.
+    """
+    import torch
+
+    from nmt.averaging import average_models
+
+    dtype = torch.float16 if half else torch.float32
+    average_models(models, out, replace=force, dtype=dtype)
+    console.note(f"{out}: the mean of {len(models)} model{'s' if len(models) > 1 else ''}")

@@ -1,0 +1,122 @@
+"""What people read: one-line messages on stderr and plain tables on stdout, nothing raw, no markup.
+
+Importing this module loads nothing heavy; rich is loaded only by `progress_console`.
+"""
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+QUIET: Final = -1
+NORMAL: Final = 0
+VERBOSE: Final = 1
+
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_verbosity = NORMAL
+
+
+def set_verbosity(level: int) -> None:
+    """Set how much is said on stderr: `QUIET`, `NORMAL` or `VERBOSE`."""
+    global _verbosity
+    _verbosity = level
+
+
+def verbosity() -> int:
+    """The current level, `QUIET`, `NORMAL` or `VERBOSE`."""
+    return _verbosity
+
+
+def visible(text: str) -> str:
+    r"""`text` with every control, line-separating, direction-changing and surrogate character as an escape.
+
+    What names or contents hold then neither moves the cursor nor ends the line: a tab is shown as `\t`, an
+    escape as `\x1b`.
+    """
+    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def is_terminal() -> bool:
+    """Whether stderr is a terminal that understands more than plain lines."""
+    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # a closed stderr must not end the work
+        print(line, file=sys.stderr, flush=True)
+
+
+def _prefix(kind: str, colour: int) -> str:
+    if is_terminal() and not os.environ.get("NO_COLOR"):
+        return f"nmt: \x1b[1;{colour}m{kind}:\x1b[0m"
+    return f"nmt: {kind}:"
+
+
+def error(message: str) -> None:
+    """Print `nmt: error: …`, one line on stderr."""
+    _say(f"{_prefix('error', 31)} {visible(message)}")
+
+
+def warn(message: str) -> None:
+    """Print `nmt: warning: …`, one line on stderr, `-q` or not."""
+    _say(f"{_prefix('warning', 33)} {visible(message)}")
+
+
+def note(message: str) -> None:
+    """Print one line on stderr, unless `-q`."""
+    if _verbosity > QUIET:
+        _say(visible(message))
+
+
+def detail(message: str) -> None:
+    """Print one line on stderr with `-v` only."""
+    if _verbosity >= VERBOSE:
+        _say(visible(message))
+
+
+def wants_progress() -> bool:
+    """Whether to draw a progress display: stderr is a terminal and `-q` was not given."""
+    return _verbosity > QUIET and is_terminal()
+
+
+@contextlib.contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int], object] | None]:
+    """A bar on stderr, moved by calling what is yielded with (done, total); `None` where none is wanted."""
+    if not wants_progress():
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=progress_console(), transient=True) as progress:
+        task = progress.add_task(visible(label).replace("[", "\\["), total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def progress_console() -> "Console":
+    """A rich console on stderr for progress displays: colour only on a terminal, `NO_COLOR` honoured."""
+    from rich.console import Console
+
+    return Console(stderr=True, markup=False, highlight=False, emoji=False, force_terminal=is_terminal())
+
+
+def say(text: str = "") -> None:
+    """Print one line of results on stdout."""
+    print(visible(text))
+
+
+def table(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset(), indent: str = "") -> None:
+    """Print rows on stdout as aligned columns, those numbered in `right` flush right."""
+    cells = [[visible(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        padded = [
+            cell.rjust(width) if number in right else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        print(indent + "  ".join(padded).rstrip())

@@ -1,0 +1,167 @@
+"""`nmt data`: parallel text into data directories."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nmt.cli import console
+from nmt.errors import UsageError, did_you_mean
+
+app = typer.Typer(help="Prepare parallel text for training.", rich_markup_mode=None)
+
+
+@app.callback()
+def _data() -> None:
+    """Prepare parallel text for training."""
+
+
+def _choice(option: str, value: str, known: tuple[str, ...]) -> Any:
+    if value not in known:
+        raise UsageError(f"{option} '{value}' is not one of {', '.join(known)}{did_you_mean(value, known)}")
+    return value
+
+
+def _vocab_size(value: str) -> int | None:
+    if value == "auto":
+        return None
+    if not (value.isascii() and value.isdigit()) or len(value) > 9:
+        raise UsageError(f"--vocab-size '{value}' is neither a number of pieces nor auto")
+    return int(value)
+
+
+@app.command()
+def prepare(
+    train: Annotated[list[str], typer.Option("--train", metavar="SPEC", help="Training text; repeat for more.")],
+    valid: Annotated[list[str], typer.Option("--valid", metavar="SPEC", help="Validation text; repeat for more.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Data directory to make.")],
+    test: Annotated[list[str] | None, typer.Option("--test", metavar="SPEC", help="Test text.")] = None,
+    source_lang: Annotated[str, typer.Option("--source-lang", help="Language to translate from.")] = "fr",
+    target_lang: Annotated[str, typer.Option("--target-lang", help="Language to translate into.")] = "en",
+    vocab_size: Annotated[
+        str, typer.Option("--vocab-size", metavar="N", help="Pieces of the vocabulary; auto fits the corpus.")
+    ] = "auto",
+    model_type: Annotated[str, typer.Option("--model-type", help="unigram or bpe.")] = "unigram",
+    joint: Annotated[bool, typer.Option("--joint/--separate", help="One vocabulary for both languages.")] = True,
+    byte_fallback: Annotated[
+        bool, typer.Option("--byte-fallback/--no-byte-fallback", help="Spell unknown characters as bytes.")
+    ] = True,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Longest side of a training pair.")] = 256,
+    max_chars: Annotated[int, typer.Option("--max-chars", min=1, help="The same in characters.")] = 2000,
+    max_ratio: Annotated[
+        float, typer.Option("--max-ratio", min=1, help="How many times longer one side may be, plus 25 characters.")
+    ] = 3.0,
+    deduplicate: Annotated[
+        bool, typer.Option("--deduplicate/--keep-duplicates", help="Drop exact duplicates of training pairs.")
+    ] = True,
+    remove_leaks: Annotated[
+        bool, typer.Option("--remove-leaks/--keep-leaks", help="Drop training pairs that stand in valid or test.")
+    ] = True,
+    invalid_utf8: Annotated[
+        str, typer.Option("--invalid-utf8", help="error, replace or drop: pairs that are not UTF-8.")
+    ] = "error",
+    tokenizer_sentences: Annotated[
+        int, typer.Option("--tokenizer-sentences", min=1, help="Sentences the vocabulary is learnt from at most.")
+    ] = 500_000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Chooses those sentences.")] = 1,
+    licence: Annotated[
+        str | None, typer.Option("--licence", help="Licence of corpora that do not state it; noted, no more.")
+    ] = None,
+    streaming: Annotated[bool, typer.Option("--stream", help="Read hf: corpora without storing them.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop where there would be a warning.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a data directory that exists.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Read parallel text, filter it, learn a vocabulary and encode it for training.
+
+    Examples:
+        nmt data prepare --train sample --valid sample --test sample --out data/demo
+        nmt data prepare --train multi30k/train --valid multi30k/val --test multi30k/test --out data/multi30k
+        nmt data prepare --train a.tsv.gz --train b.jsonl --valid dev.tsv --vocab-size 16000 --out data/both
+        nmt data prepare --train hf:Helsinki-NLP/opus-100/en-fr --valid hf:Helsinki-NLP/opus-100/en-fr --out data/opus
+
+    A SPEC is PREFIX (two files, PREFIX.fr and PREFIX.en), FILE.tsv, FILE.jsonl, FILE.parquet,
+    hf:REPO[/CONFIG][@REVISION][#SPLIT] or sample. Text files may be compressed (.gz .bz2 .xz .zst).
+
+    Training pairs are dropped, and counted, that are blank, too long, of too unlike lengths, exact duplicates or
+    in valid or test (letters and digits compared, case and accents aside). Valid and test keep every pair.
+    """
+    from nmt.preparation import PreparationOptions
+    from nmt.preparation import prepare as run
+
+    options = PreparationOptions(
+        source_lang=source_lang,
+        target_lang=target_lang,
+        vocab_size=_vocab_size(vocab_size),
+        model_type=_choice("--model-type", model_type, ("unigram", "bpe")),
+        joint=joint,
+        byte_fallback=byte_fallback,
+        max_tokens=max_tokens,
+        max_chars=max_chars,
+        max_ratio=max_ratio,
+        deduplicate=deduplicate,
+        remove_leaks=remove_leaks,
+        invalid_utf8=_choice("--invalid-utf8", invalid_utf8, ("error", "replace", "drop")),
+        tokenizer_sentences=tokenizer_sentences,
+        seed=seed,
+        licence=licence,
+        streaming=streaming,
+        strict=strict,
+        force=force,
+    )
+    with _progress() as progress:
+        manifest = run(train, valid, test or [], out, options, progress=progress)
+    for warning in manifest["warnings"]:
+        console.warn(warning)
+    if json_output:
+        print(json.dumps({"schema": 1, "path": str(out), **_summary(manifest)}, ensure_ascii=False, indent=2))
+    else:
+        _print_summary(manifest, out)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str, int, int | None], None] | None]:
+    """A bar on stderr for whatever is being done; `None` where none is wanted."""
+    if not console.wants_progress():
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console.progress_console(), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total)
+
+
+def _summary(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What of the manifest tells what was done; the hashes stay in the file."""
+    keys = ("source_lang", "target_lang", "corpora", "splits", "tokenizer", "warnings")
+    return {key: manifest[key] for key in keys}
+
+
+def _print_summary(manifest: dict[str, Any], out: Path) -> None:
+    from nmt.corpora.filters import REASONS
+
+    langs = (manifest["source_lang"], manifest["target_lang"])
+    rows = [("split", "read", "kept", f"{langs[0]} tokens", f"{langs[1]} tokens")]
+    for name, split in manifest["splits"].items():
+        counts = (split["read"], split["kept"], split["source_tokens"], split["target_tokens"])
+        rows.append((name, *(f"{count:,}" for count in counts)))
+    console.table(rows, right=frozenset({1, 2, 3, 4}))
+    dropped = manifest["splits"]["train"]["dropped"]
+    if dropped:
+        console.say()
+        console.say("dropped from train:")
+        console.table(
+            [(f"{count:,}", REASONS[reason]) for reason, count in dropped.items()], right=frozenset({0}), indent="  "
+        )
+    tokenizer = manifest["tokenizer"]
+    sizes = f"{tokenizer['source_vocab_size']:,} pieces, joint"
+    if not tokenizer["joint"]:
+        sizes = f"{tokenizer['source_vocab_size']:,} and {tokenizer['target_vocab_size']:,} pieces"
+    console.say()
+    console.say(f"vocabulary: {sizes}, {tokenizer['model_type']}")
+    console.say(f"written to {out}")

@@ -1,0 +1,220 @@
+"""`nmt doctor`: what this machine offers, what is missing, and whether a directory is whole."""
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from nmt.cli import console
+
+REQUIRED: Final = ("numpy", "torch", "safetensors", "sentencepiece", "sacrebleu", "typer", "rich")
+_REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+).*?extra\s*==\s*['\"](?P<extra>[\w-]+)['\"]")
+_MATRIX: Final = 768
+
+
+def doctor(
+    directories: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="DIRECTORY", help="Model or data directories to check.", show_default=False),
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show what this machine offers; check model and data directories.
+
+    Examples:
+        nmt doctor
+        nmt doctor checkpoints/demo data/demo
+
+    A directory is whole when every file has the hash that its manifest says. The first that is not ends the
+    command with exit code 3 (data) or 4 (model).
+    """
+    facts = machine() | {"packages": packages(), "shipped_model": _shipped()}
+    checked = [{"path": str(path), "kind": check(path)} for path in directories or ()]
+    if json_output:
+        document = {"schema": 1, **facts, "checked": checked}
+        print(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
+        return
+    if not checked:
+        _print_machine(facts)
+    for entry in checked:
+        console.say(f"{entry['path']}: {entry['kind']} directory, all files whole")
+
+
+def check(path: Path) -> str:
+    """Verify a directory and return what it is, `model` or `data`."""
+    import torch
+
+    from nmt.checkpoint import load_model
+    from nmt.cli.info import kind_of
+    from nmt.dataset import DataDirectory
+
+    kind = kind_of(path)
+    if kind == "data":
+        DataDirectory.open(path).verify()
+    else:
+        load_model(path, device=torch.device("cpu"))
+    return kind
+
+
+def machine() -> dict[str, Any]:
+    """Facts about the interpreter, the processor, memory, torch and its devices."""
+    import os
+    import platform
+
+    import torch
+
+    import nmt
+    from nmt.nn.device import has_fast_bf16, select_device, select_precision
+
+    cpu = torch.device("cpu")
+    device = select_device("auto")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    fp32, bf16 = _matrix_speed(torch.float32), _matrix_speed(torch.bfloat16)
+    return {
+        "nmt": nmt.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": {
+            "name": _cpu_name(),
+            "cores": cores,
+            "instructions": torch.backends.cpu.get_cpu_capability(),
+            "bf16": "fast" if has_fast_bf16(cpu) else "emulated",
+            "gflops": {"fp32": round(fp32, 1), "bf16": round(bf16, 1)},
+        },
+        "memory": _memory(),
+        "torch": {
+            "version": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "cuda_build": torch.version.cuda,
+        },
+        "cuda": [_cuda_facts(i) for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)],
+        "auto": {"device": str(device), "precision": select_precision("auto", device)},
+    }
+
+
+def _matrix_speed(dtype: Any) -> float:
+    """GFLOP/s of a matrix product on the CPU, the best of a few; costs about a tenth of a second."""
+    import time
+
+    import torch
+
+    left = torch.ones(_MATRIX, _MATRIX, dtype=dtype)
+    best, spent = float("inf"), 0.0
+    while spent < 0.05:
+        start = time.perf_counter()
+        torch.mm(left, left)
+        elapsed = time.perf_counter() - start
+        best, spent = min(best, elapsed), spent + elapsed
+    return 2 * _MATRIX**3 / best / 1e9
+
+
+def _cpu_name() -> str:
+    import platform
+
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def _memory() -> dict[str, int | None]:
+    """Bytes of main memory in all and free for use, where the system says so."""
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {"total": None, "available": None}
+    sizes = {key: int(value) * 1024 for key, value in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}
+    return {"total": sizes.get("MemTotal"), "available": sizes.get("MemAvailable")}
+
+
+def _cuda_facts(index: int) -> dict[str, Any]:
+    import torch
+
+    from nmt.nn.device import has_fast_bf16
+
+    properties = torch.cuda.get_device_properties(index)
+    return {
+        "device": f"cuda:{index}",
+        "name": properties.name,
+        "memory": properties.total_memory,
+        "capability": f"{properties.major}.{properties.minor}",
+        "bf16": "fast" if has_fast_bf16(torch.device("cuda", index)) else "emulated",
+    }
+
+
+def packages() -> list[dict[str, str | None]]:
+    """Name, version (`None`: not installed) and extra (`None`: required) of the packages that nmt uses."""
+    wanted: dict[str, str | None] = dict.fromkeys(REQUIRED)
+    for name, extra in _optional():
+        if extra != "dev":
+            wanted.setdefault(name, extra)
+    return [{"name": name, "version": _version(name), "extra": extra} for name, extra in wanted.items()]
+
+
+def _optional() -> list[tuple[str, str]]:
+    """(package, extra) as nmt's own metadata has them."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        requirements = requires("nmt") or []
+    except PackageNotFoundError:
+        return []
+    return [(found["name"], found["extra"]) for text in requirements if (found := _REQUIREMENT.match(text))]
+
+
+def _version(name: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _shipped() -> str | None:
+    from nmt.resources import shipped_model
+
+    path = shipped_model()
+    return None if path is None else str(path)
+
+
+def _gib(size: int | None) -> str:
+    return "unknown" if size is None else f"{size / 2**30:.1f} GiB"
+
+
+def _print_machine(facts: dict[str, Any]) -> None:
+    cpu, memory, torch_ = facts["cpu"], facts["memory"], facts["torch"]
+    speeds = cpu["gflops"]
+    build = f"CUDA {torch_['cuda_build']}" if torch_["cuda_build"] else "CPU build"
+    rows = [
+        ("nmt", facts["nmt"]),
+        ("Python", f"{facts['python']} on {facts['platform']}"),
+        ("CPU", f"{cpu['name']}, {cpu['cores']} cores, {cpu['instructions']}"),
+        ("Memory", f"{_gib(memory['total'])}, {_gib(memory['available'])} available"),
+        ("PyTorch", f"{torch_['version']} ({build}), {torch_['threads']} threads"),
+        ("fp32 on CPU", f"{speeds['fp32']:,.0f} GFLOP/s"),
+        ("bf16 on CPU", f"{speeds['bf16']:,.0f} GFLOP/s, {cpu['bf16']}"),
+    ]
+    for gpu in facts["cuda"]:
+        what = f"{gpu['name']}, {_gib(gpu['memory'])}, capability {gpu['capability']}, bf16 {gpu['bf16']}"
+        rows.append((gpu["device"], what))
+    if not facts["cuda"]:
+        hint = "no device is visible" if torch_["cuda_build"] else "this PyTorch build is for CPUs only"
+        rows.append(("CUDA", f"none: {hint}"))
+    rows.append(("--device auto", f"{facts['auto']['device']}, --precision auto: {facts['auto']['precision']}"))
+    rows.append(("Default model", facts["shipped_model"] or "none ships: name one with -m"))
+    console.table(rows)
+    console.say()
+    console.table([(entry["name"], _package_text(entry)) for entry in facts["packages"]])
+
+
+def _package_text(entry: dict[str, str | None]) -> str:
+    if entry["version"] is not None:
+        return entry["version"]
+    if entry["extra"] is None:
+        return "MISSING: install nmt again"
+    return f"not installed (optional: pip install 'nmt[{entry['extra']}]')"

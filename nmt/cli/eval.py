@@ -1,0 +1,266 @@
+"""`nmt eval`: translate a test set, or take translations, and score them."""
+
+import dataclasses
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import nmt
+from nmt.cli import console
+from nmt.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from nmt.evaluation import Evaluation
+    from nmt.report import Report
+    from nmt.testset import TestSet
+
+
+def evaluate(
+    model: Annotated[
+        Path | None,
+        typer.Option("-m", "--model", help="Model directory; the model that ships if none is named."),
+    ] = None,
+    src: Annotated[Path | None, typer.Option("--src", help="File of source lines (column 1 of a .tsv).")] = None,
+    ref: Annotated[
+        list[Path] | None,
+        typer.Option("--ref", help="File of references; give several, or a .tsv with several a line."),
+    ] = None,
+    test: Annotated[
+        str | None,
+        typer.Option("--test", metavar="SPEC", help="Parallel text: PREFIX, FILE.tsv, hf:…, sample."),
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Data directory to take the text from.")] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="valid or test, with --data.", show_default="test")
+    ] = None,
+    hyp: Annotated[
+        Path | None, typer.Option("--hyp", help="Score these translations; no model is used. - for stdin.")
+    ] = None,
+    beam: Annotated[int | None, typer.Option("--beam", help="Beam size; 1 is greedy search.", show_default="5")] = None,
+    length_penalty: Annotated[
+        float | None,
+        typer.Option("--length-penalty", help="0 for none, higher for longer.", show_default="1"),
+    ] = None,
+    batch_tokens: Annotated[
+        int | None, typer.Option("--batch-tokens", min=1, help="Source tokens a batch.", show_default="4096")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", show_default="auto")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="auto, fp32 or bf16.", show_default="fp32")
+    ] = None,
+    save_hyp: Annotated[Path | None, typer.Option("--save-hyp", help="Write the translations to this file.")] = None,
+    report: Annotated[Path | None, typer.Option("--report", help="Write a report, FILE.md or FILE.html.")] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Score a model, or translations, on a test set: BLEU, chrF2 and TER as sacreBLEU computes them.
+
+    Examples:
+        nmt eval -m checkpoints/demo --data data/demo --split test
+        nmt eval --test data/multi30k/test_2016_flickr --report report.html
+        nmt eval -m checkpoints/demo --src test.fr --ref test.en --ref test.second.en
+        nmt translate test.fr | nmt eval --hyp - --ref test.en --src test.fr
+
+    Every score comes with its signature and a 95 % bootstrap interval. With sources, BLEU is also shown by
+    source length. Looping translations are those that repeat one phrase over and over.
+    """
+    if report is not None:
+        from nmt.report import check_report_path
+
+        check_report_path(report)
+    where = _Where(src=src, ref=tuple(ref or ()), test=test, data=data, split=split)
+    search: dict[str, Any] = {
+        "--model": model,
+        "--beam": beam,
+        "--length-penalty": length_penalty,
+        "--batch-tokens": batch_tokens,
+        "--device": device,
+        "--precision": precision,
+        "--save-hyp": save_hyp,
+    }
+    if hyp is not None:
+        _refuse_with_hyp(search)
+        done = _score_file(hyp, where, examples=report is not None)
+    else:
+        done = _translate(where, search, examples=report is not None)
+    if report is not None:
+        from nmt.report import write_report
+
+        write_report(report, done.report())
+    if json_output:
+        print(json.dumps(done.document(), ensure_ascii=False, indent=2, allow_nan=False))
+    else:
+        _print(done.evaluation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Where:
+    """The options that say what to evaluate on."""
+
+    src: Path | None
+    ref: tuple[Path, ...]
+    test: str | None
+    data: Path | None
+    split: str | None
+
+    def __post_init__(self) -> None:
+        """Check that they name one test set."""
+        if self.split is not None and self.data is None:
+            raise UsageError("--split goes with --data")
+        if self.data is not None and self.test is not None:
+            raise UsageError("--data and --test both name a test set: give one of them")
+        if self.src is not None and (self.data is not None or self.test is not None):
+            raise UsageError("--src goes with --ref: leave it out with --data or --test")
+
+    def read(self, source_lang: str, target_lang: str, *, needs_sources: bool) -> "TestSet":
+        """The test set; `--ref` replaces the references of `--data` and `--test`."""
+        from nmt.dataset import DataDirectory
+        from nmt.testset import data_test_set, read_corpus, read_test_files, with_references
+
+        if self.data is not None:
+            data = DataDirectory.open(self.data)
+            if needs_sources and (data.source_lang, data.target_lang) != (source_lang, target_lang):
+                direction = f"{data.source_lang}-{data.target_lang}"
+                raise DataError(f"{self.data} is {direction}, the model translates {source_lang}-{target_lang}")
+            found = data_test_set(data, self.split or "test")
+        elif self.test is not None:
+            found = read_corpus(self.test, source_lang=source_lang, target_lang=target_lang)
+        elif not self.ref:
+            raise UsageError("what is to be evaluated? give --src and --ref, --test, or --data")
+        elif self.src is None and needs_sources:
+            raise UsageError("--ref alone is not enough: give --src to translate, or --hyp to score")
+        else:
+            return read_test_files(self.src, self.ref)
+        return with_references(found, self.ref) if self.ref else found
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Done:
+    """An evaluation with what there is to know about its making."""
+
+    evaluation: "Evaluation"
+    model: dict[str, Any] | None
+    decoding: dict[str, Any] | None
+    hyp: str | None
+
+    def document(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        made = {"model": self.model, "decoding": self.decoding, "hyp": self.hyp}
+        return {"schema": 1, "nmt_version": nmt.__version__, **made, **self.evaluation.as_dict()}
+
+    def report(self) -> "Report":
+        """What `--report` writes."""
+        from nmt.report import Report
+
+        evaluation = self.evaluation
+        facts = [("Test set", evaluation.test_name)]
+        subject = self.hyp or ""
+        if self.model is not None:
+            subject = str(self.model["path"])
+            facts.append(("Model", subject))
+            facts.append(("Direction", str(self.model["direction"])))
+            facts.append(("Architecture", f"{self.model['architecture']}, {self.model['parameters']:,} parameters"))
+        else:
+            facts.append(("Translations", subject))
+        if self.decoding is not None:
+            search = f"beam {self.decoding['beam_size']}, length penalty {self.decoding['length_penalty']:g}"
+            facts.append(("Search", "greedy" if self.decoding["beam_size"] == 1 else search))
+        facts.append(("Made with", f"nmt {nmt.__version__}"))
+        return Report(title=f"{subject} on {evaluation.test_name}", facts=tuple(facts), evaluation=evaluation)
+
+
+def _refuse_with_hyp(search: dict[str, Any]) -> None:
+    given = [name for name, value in search.items() if value is not None]
+    if given:
+        raise UsageError(f"{given[0]} has no meaning with --hyp: those translations are already made")
+
+
+def _score_file(hyp: Path, where: _Where, *, examples: bool) -> _Done:
+    from nmt.evaluation import evaluate as evaluate_hyps
+    from nmt.report import EXAMPLES
+    from nmt.testset import read_lines
+
+    test = where.read("fr", "en", needs_sources=False)
+    hyps = read_lines(hyp, sys.stdin.buffer)
+    if len(hyps) != len(test.refs):
+        name = "standard input" if str(hyp) == "-" else str(hyp)
+        raise DataError(f"{name} has {len(hyps)} lines, {test.name} has {len(test.refs)}")
+    _warn_if_tokenised(hyps)
+    evaluation = evaluate_hyps(test, hyps, examples=EXAMPLES if examples else 0)
+    return _Done(evaluation=evaluation, model=None, decoding=None, hyp=console.visible(str(hyp)))
+
+
+def _translate(where: _Where, search: dict[str, Any], *, examples: bool) -> _Done:
+    from nmt.checkpoint import WEIGHTS, load_model, read_manifest
+    from nmt.config import DecodingOptions
+    from nmt.evaluation import translate_and_evaluate
+    from nmt.nn.device import select_device, select_precision
+    from nmt.report import EXAMPLES
+    from nmt.resources import default_model
+    from nmt.translator import BATCH_TOKENS, Translator
+
+    chosen = {"beam_size": search["--beam"], "length_penalty": search["--length-penalty"]}
+    options = DecodingOptions(**{key: value for key, value in chosen.items() if value is not None})
+    device = select_device(search["--device"] or "auto")
+    precision = select_precision(search["--precision"] or "fp32", device)
+    path = search["--model"] or default_model()
+    manifest = read_manifest(path)
+    test = where.read(manifest["direction"]["source"], manifest["direction"]["target"], needs_sources=True)
+    loaded = load_model(path, device=device)
+    batch_tokens = search["--batch-tokens"] or BATCH_TOKENS
+    translator = Translator.from_loaded(loaded, options, device=device, precision=precision, batch_tokens=batch_tokens)
+    with console.progress_bar("translating") as progress:
+        evaluation, translations = translate_and_evaluate(
+            translator, test, examples=EXAMPLES if examples else 0, progress=progress
+        )
+    hyps = [item.text for item in translations]
+    if search["--save-hyp"] is not None:
+        _save(search["--save-hyp"], hyps)
+    _warn_if_tokenised(hyps)
+    model = {
+        "path": console.visible(str(path)),
+        "direction": f"{loaded.source_lang}-{loaded.target_lang}",
+        "architecture": loaded.config.arch,
+        "parameters": manifest["parameters"],
+        "sha256": manifest["sha256"][WEIGHTS],
+    }
+    decoding = dataclasses.asdict(options) | {"batch_tokens": batch_tokens}
+    return _Done(evaluation=evaluation, model=model, decoding=decoding, hyp=None)
+
+
+def _save(path: Path, hyps: list[str]) -> None:
+    from nmt.files import atomic_file
+
+    with atomic_file(path) as file:
+        file.writelines(f"{hyp}\n".encode() for hyp in hyps)
+
+
+def _warn_if_tokenised(hyps: list[str]) -> None:
+    from nmt.metrics.base import looks_tokenised
+
+    if looks_tokenised(hyps):
+        console.warn("many translations end in a detached full stop (' .'): BLEU is made for detokenised text")
+
+
+def _print(evaluation: "Evaluation") -> None:
+    from nmt.report import count_rows, interval_text
+
+    console.say(evaluation.test_name)
+    console.say()
+    rows = [("metric", "score", "95 % interval", "signature")]
+    rows += [(s.name, f"{s.value:.2f}", interval_text(s).strip(), s.signature) for s in evaluation.scores.values()]
+    console.table(rows, right=frozenset({1}))
+    if evaluation.buckets:
+        console.say()
+        rows = [("source words", "lines", "BLEU", "95 % interval")]
+        rows += [
+            (b.label, f"{b.lines:,}", f"{b.bleu.value:.2f}", interval_text(b.bleu).strip()) for b in evaluation.buckets
+        ]
+        console.table(rows, right=frozenset({1, 2}))
+    console.say()
+    console.table(count_rows(evaluation))

@@ -1,0 +1,239 @@
+"""`nmt train`: parse, resolve the configuration, train, show how it goes."""
+
+import re
+import shlex
+import signal
+import sys
+import types
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nmt.cli import console
+from nmt.errors import UsageError
+
+if TYPE_CHECKING:
+    from nmt.config import RunConfig
+    from nmt.training.trainer import Outcome
+
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
+
+
+def train(
+    data: Annotated[
+        Path | None, typer.Argument(help="Directory made by `nmt data prepare`; may be left out with --resume.")
+    ] = None,
+    arch: Annotated[str | None, typer.Option(help="gru, attention or transformer.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Model directory to write.")] = None,
+    preset: Annotated[str | None, typer.Option(help="tiny, small, base, or big (Transformer). [default: small]")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with tables [model] and [training].")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting; see --dry-run for all.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Delete what --out holds and start anew.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved settings and the parameter count, then stop.")
+    ] = False,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of initialisation, dropout and batch order.")] = None,
+    max_updates: Annotated[int | None, typer.Option(help="Optimiser updates to train for.")] = None,
+    max_time: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Stop after this long, as 90s, 10m or 1h30m.")
+    ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard events too (needs the extra of that name).")
+    ] = False,
+) -> None:
+    """Train a model.
+
+    Examples:
+        nmt train data/demo --arch transformer --preset tiny --out checkpoints/demo
+        nmt train data/demo --arch attention --set dropout=0.3 --max-time 30m --out checkpoints/rnn
+        nmt train --resume --out checkpoints/rnn
+
+    Ctrl-C and SIGTERM save first; the command that goes on is printed.
+    """
+    if out is None and not dry_run:
+        raise UsageError("say where the model goes: --out DIR")
+    if resume and force:
+        raise UsageError("--resume and --force exclude each other")
+    seconds = _seconds(max_time)
+    flags = {"device": device, "precision": precision, "seed": seed, "max_updates": max_updates}
+    with _stop_signal() as stop:
+        from nmt.dataset import DataDirectory
+        from nmt.training.state import RunDirectory
+
+        identity = RunDirectory(out).identity() if resume and out is not None else None
+        if data is None:
+            if identity is None:
+                raise UsageError("name the data directory: nmt train DATA --arch ... --out DIR")
+            data = Path(identity.data_path)
+        resolved = _resolve(arch, preset, config, overrides or [], flags, identity.config if identity else None)
+        directory = DataDirectory.open(data)
+        if dry_run:
+            _print_settings(resolved, directory)
+            return
+        assert out is not None
+        _train(directory, resolved, out, stop, resume=resume, force=force, seconds=seconds, tensorboard=tensorboard)
+
+
+def _resolve(
+    arch: str | None,
+    preset: str | None,
+    file: Path | None,
+    overrides: list[str],
+    flags: dict[str, Any],
+    stored: dict[str, Any] | None,
+) -> "RunConfig":
+    from nmt.config import resolve
+
+    if stored is None and arch is None:
+        raise UsageError("choose an architecture: --arch gru, attention or transformer")
+    before = str(stored.get("arch")) if stored else None
+    if before is not None and arch not in (None, before):
+        raise UsageError(f"cannot resume with --arch {arch}: the run was started with {before}")
+    arch = arch or before
+    assert arch is not None
+    return resolve(arch, preset=preset, file=file, overrides=overrides, flags=flags, stored=stored)
+
+
+def _train(
+    data: Any,
+    config: "RunConfig",
+    out: Path,
+    stop: "_Stop",
+    *,
+    resume: bool,
+    force: bool,
+    seconds: float,
+    tensorboard: bool,
+) -> None:
+    import shutil
+
+    from nmt.files import refuse_non_empty
+    from nmt.training.trainer import Trainer
+
+    if tensorboard:
+        _require_tensorboard()
+    if not resume:
+        try:
+            refuse_non_empty(out, replace=force)
+        except UsageError as error:
+            raise UsageError(f"{error}, or --resume to go on with it") from error
+    with _display(config) as show:
+        trainer = Trainer(
+            data,
+            config,
+            out,
+            report=show,
+            should_stop=lambda: stop.signal is not None,
+            max_seconds=seconds,
+            tensorboard=tensorboard,
+        )
+        if force and out.is_dir():
+            shutil.rmtree(out)
+        show({"type": "start", "trainer": trainer})
+        outcome = trainer.run(resume=resume)
+    _conclude(outcome, out, stop)
+
+
+def _conclude(outcome: "Outcome", out: Path, stop: "_Stop") -> None:
+    if outcome.reason == "complete" and outcome.best is None:
+        raise UsageError("nothing was trained: max_updates is already reached")
+    if outcome.reason in ("stopped", "time"):
+        again = ["nmt", "train", "--resume", "--out", str(out)]
+        console.note(f"saved at update {outcome.progress.update}; go on with: {shlex.join(again)}")
+    if outcome.best is not None:
+        console.note(f"best validation BLEU {outcome.best.bleu:.2f} at update {outcome.best.update}: model in {out}")
+    if stop.signal is not None and outcome.reason == "stopped":
+        raise typer.Exit(128 + stop.signal)
+
+
+def _seconds(text: str | None) -> float:
+    """Seconds of `90s`, `10m`, `1h30m`; a bare number is seconds."""
+    if text is None:
+        return float("inf")
+    match = _DURATION.fullmatch(text.strip())
+    if not text.strip() or match is None or not any(match.groups()):
+        raise UsageError(f"--max-time {text}: write 90s, 10m or 1h30m")
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return 3600.0 * hours + 60.0 * minutes + seconds
+
+
+def _require_tensorboard() -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("tensorboard") is None:
+        raise UsageError("--tensorboard needs the package tensorboard: pip install 'nmt[tensorboard]'")
+
+
+class _Stop:
+    """Which signal asked for a stop; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def handle(self, number: int, frame: types.FrameType | None) -> None:
+        """Remember the first; let the second act."""
+        if self.signal is not None:
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+        self.signal = number
+        console.note("stopping: finishing this update and saving (again to stop at once)")
+
+
+class _stop_signal(AbstractContextManager[_Stop]):  # noqa: N801 - used as a function
+    """Catch SIGINT and SIGTERM for the block."""
+
+    def __enter__(self) -> _Stop:
+        stop = _Stop()
+        self.before = {number: signal.signal(number, stop.handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return stop
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+
+def _print_settings(config: "RunConfig", data: Any) -> None:
+    from nmt.checkpoint import count_parameters
+    from nmt.config import describe
+    from nmt.models.factory import build_model
+
+    tokenizers = data.tokenizers
+    sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
+    model = build_model(config.model, *sizes, joint=tokenizers.joint)
+    console.say(f"# arch {config.arch}, preset {config.preset}: {count_parameters(model):,} parameters")
+    section = ""
+    for part, key, value, help_ in describe(config):
+        if part != section:
+            console.say()
+            console.say(f"[{part}]")
+            section = part
+        text = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else value
+        console.say(f"{f'{key} = {text}':32} # {help_}")
+
+
+def _display(config: "RunConfig") -> AbstractContextManager[Callable[[dict[str, Any]], None]]:
+    """Show records as a live line with a bar on a terminal, as plain lines elsewhere, not at all with -q."""
+    if console.wants_progress():
+        from nmt.cli.training_display import TrainingDisplay
+
+        return TrainingDisplay(config.training.max_updates)
+    return nullcontext(_plain)
+
+
+def _plain(record: dict[str, Any]) -> None:
+    from nmt.cli.training_display import describe_record
+
+    if record["type"] == "warning":
+        console.warn(record["message"])
+        return
+    line = describe_record(record)
+    if line:
+        console.note(line)
+    sys.stderr.flush()

@@ -1,0 +1,242 @@
+"""`nmt translate`: lines in, lines out."""
+
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from nmt.cli import console
+from nmt.cli.streams import STDIN, Input, Line, Write, open_output
+from nmt.config import DecodingOptions
+from nmt.errors import UsageError
+
+if TYPE_CHECKING:
+    from nmt.translator import Candidate, Translation, Translator
+
+DEFAULT: Final = DecodingOptions()
+LARGEST_BEAM: Final = 1000
+SHOWN: Final = 5
+"""Warnings of one kind that are printed; the rest is counted."""
+
+_TROUBLE: Final = {
+    "parts": "too long to translate at once: translated in parts",
+    "source": "too long: its end was not translated",
+    "stopped": "the translation did not end and was cut at its greatest length",
+    "looping": "the translation repeats itself",
+    "scored": "too long: only its beginning was scored",
+}
+_ESCAPED_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029]")
+
+
+def translate(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Text, one sentence a line; - or nothing for standard input.")
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option("-m", "--model", help="Model directory; the model that ships if none is named."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write to this file, which appears when complete.")
+    ] = None,
+    beam: Annotated[
+        int, typer.Option("--beam", min=1, max=LARGEST_BEAM, help="Beam size; 1 is greedy search.")
+    ] = DEFAULT.beam_size,
+    length_penalty: Annotated[
+        float,
+        typer.Option(help="Scores are divided by length to this power: 0 for none, higher for longer."),
+    ] = DEFAULT.length_penalty,
+    n_best: Annotated[
+        int, typer.Option("--n-best", min=1, help="So many translations a line, best first.")
+    ] = DEFAULT.n_best,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    max_length_ratio: Annotated[
+        float, typer.Option(help="Longest translation, in tokens, as a multiple of the source ...")
+    ] = DEFAULT.max_length_ratio,
+    max_length_extra: Annotated[int, typer.Option(help="... plus so many.")] = DEFAULT.max_length_extra,
+    min_length_ratio: Annotated[
+        float, typer.Option(help="Shortest translation, in tokens, as a multiple of the source.")
+    ] = DEFAULT.min_length_ratio,
+    no_repeat_ngram: Annotated[
+        int, typer.Option(min=0, help="Never produce an n-gram of so many tokens twice; 0 for no rule.")
+    ] = DEFAULT.no_repeat_ngram,
+    max_source_tokens: Annotated[
+        int | None,
+        typer.Option(min=8, help="Longer lines are translated in parts.", show_default="256"),
+    ] = None,
+    batch_tokens: Annotated[int | None, typer.Option(min=1, help="Source tokens a batch.", show_default="4096")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="fp32, or bf16: faster where the device has it, a little less exact.")
+    ] = "fp32",
+) -> None:
+    """Translate text line by line: as many lines out as in, in order; a blank line stays blank.
+
+    Examples:
+        echo "Où est la gare ?" | nmt translate
+        nmt translate letter.fr -o letter.en
+        nmt translate -m checkpoints/demo --beam 1 < test.fr > test.en
+        nmt translate --n-best 3 --json test.fr.gz
+
+    Lines end at LF alone. With --n-best above 1 and without --json, every translation is a line of four
+    columns, separated by tabs: number of the source line, rank, score, translation. The score is the
+    log-probability divided by length ** length-penalty. A pipe or terminal is answered line by line.
+    """
+    if n_best > beam:
+        raise UsageError(f"--n-best {n_best} needs a --beam of at least as many (it is {beam})")
+    options = DecodingOptions(
+        beam_size=beam,
+        length_penalty=length_penalty,
+        n_best=n_best,
+        max_length_ratio=max_length_ratio,
+        max_length_extra=max_length_extra,
+        min_length_ratio=min_length_ratio,
+        no_repeat_ngram=no_repeat_ngram,
+    )
+    settings = {"batch_tokens": batch_tokens, "max_source_tokens": max_source_tokens}
+    inputs = [Input(path, max_bytes=MAX_LINE_BYTES) for path in files or [STDIN]]
+    with open_output(out, inputs) as write:
+        translator = load_translator(model, options, device, precision, settings)
+        if sys.stdin.isatty() and any(item.path == STDIN for item in inputs):
+            console.note("one sentence a line; Ctrl-D ends")
+        _run(translator, inputs, write, _Format(n_best=n_best, as_json=json_output))
+
+
+MAX_LINE_BYTES: Final = 4 << 20
+"""Bytes of a line that are read: more than `MAX_LINE_TOKENS` can use."""
+
+
+def load_translator(
+    model: Path | None, options: DecodingOptions, device: str, precision: str, settings: dict[str, Any]
+) -> "Translator":
+    """The named or shipped model, ready to translate; settings that are `None` keep their default."""
+    from nmt.checkpoint import load_model
+    from nmt.nn.device import select_device, select_precision
+    from nmt.resources import default_model
+    from nmt.translator import Translator
+
+    place = select_device(device)
+    chosen = select_precision(precision, place)
+    loaded = load_model(model or default_model(), device=place)
+    given = {key: value for key, value in settings.items() if value is not None}
+    return Translator.from_loaded(loaded, options, device=place, precision=chosen, **given)
+
+
+def _run(translator: "Translator", inputs: Sequence[Input], write: Write, form: "_Format") -> None:
+    troubles = Troubles()
+    total = _total(inputs)
+    done = 0
+    with console.progress_bar("translating") as show:
+
+        def progress(part: int, parts: int) -> None:
+            if show is not None and total is not None:
+                show(done + size * part // parts, total)
+
+        for item in inputs:
+            for chunk in item.chunks():
+                size = len(chunk)
+                translations = translator.translate([line.text for line in chunk], progress)
+                write(form.lines(done + 1, translations))
+                for line, translation in zip(chunk, translations, strict=True):
+                    _note(troubles, line, translation)
+                done += size
+    troubles.conclude(inputs)
+
+
+def _total(inputs: Sequence[Input]) -> int | None:
+    """Lines to come, for the bar, if there is to be one."""
+    if not console.wants_progress():
+        return None
+    counts = [item.count() for item in inputs]
+    return None if None in counts else sum(count for count in counts if count is not None)
+
+
+def _note(troubles: "Troubles", line: Line, translation: "Translation") -> None:
+    if translation.source_cut or line.cut:
+        troubles.add("source", line.place)
+    elif len(translation.parts) > 1:
+        troubles.add("parts", line.place)
+    if translation.stopped:
+        troubles.add("stopped", line.place)
+    if translation.looping:
+        troubles.add("looping", line.place)
+
+
+class Troubles:
+    """What the user should know of single lines: the first few of a kind at once, the others counted."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def add(self, kind: str, place: str) -> None:
+        """Note trouble with the line at `place`."""
+        self._counts[kind] += 1
+        if self._counts[kind] <= SHOWN:
+            console.warn(f"{place}: {_TROUBLE[kind]}")
+
+    def conclude(self, inputs: Sequence[Input]) -> None:
+        """Print what was only counted."""
+        for kind, count in self._counts.items():
+            if count > SHOWN:
+                console.warn(f"{count - SHOWN} more lines: {_TROUBLE[kind]}")
+        invalid = [item for item in inputs if item.invalid_lines]
+        count = sum(item.invalid_lines for item in invalid)
+        if count:
+            lines = "1 line was" if count == 1 else f"{count} lines were"
+            first = invalid[0].first_invalid
+            console.warn(f"{lines} not UTF-8: bad bytes read as U+FFFD (first: {first})")
+
+
+class _Format:
+    """How translations are printed."""
+
+    def __init__(self, *, n_best: int, as_json: bool) -> None:
+        self._n_best = n_best
+        self._as_json = as_json
+
+    def lines(self, first: int, translations: Sequence["Translation"]) -> Iterator[str]:
+        """Lines for translations of the source lines from number `first` on."""
+        for number, translation in enumerate(translations, first):
+            if self._as_json:
+                yield json_line(self._document(number, translation))
+            elif self._n_best == 1:
+                yield translation.text
+            else:
+                for rank, candidate in enumerate(translation.candidates, 1):
+                    yield f"{number}\t{rank}\t{candidate.score:.4f}\t{candidate.text}"
+
+    def _document(self, number: int, translation: "Translation") -> dict[str, Any]:
+        document = {
+            "schema": 1,
+            "line": number,
+            "source": translation.source,
+            **_describe(translation.candidates[0]),
+            "source_tokens": len(translation.source_tokens),
+            "parts": len(translation.parts),
+            "cut": translation.cut,
+            "looping": translation.looping,
+        }
+        if self._n_best > 1:
+            document["n_best"] = [_describe(candidate) for candidate in translation.candidates]
+        return document
+
+
+def _describe(candidate: "Candidate") -> dict[str, Any]:
+    return {
+        "translation": candidate.text,
+        "score": candidate.score,
+        "log_prob": candidate.log_prob,
+        "tokens": len(candidate.tokens),
+    }
+
+
+def json_line(document: dict[str, Any]) -> str:
+    """One line of JSON without a raw control character, whatever the strings in it hold."""
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False)
+    text = text.encode(errors="surrogatepass").decode(errors="replace")
+    return _ESCAPED_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -1,0 +1,40 @@
+"""Errors a user can mend: each carries the exit code that the command line ends with."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class NMTError(Exception):
+    """Something failed that its message, one line, tells how to mend."""
+
+    exit_code = 1
+
+
+class UsageError(NMTError):
+    """A wrong option, setting or combination of them."""
+
+    exit_code = 2
+
+
+class DataError(NMTError):
+    """Parallel text that is misaligned, unreadable or empty."""
+
+    exit_code = 3
+
+
+class ModelError(NMTError):
+    """A model or checkpoint that is missing, damaged or of another version."""
+
+    exit_code = 4
+
+
+class DeviceError(NMTError):
+    """A device that is missing or out of memory."""
+
+    exit_code = 5
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`" (did you mean 'x'?)"` for the known name nearest to `name`, or an empty string."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean '{near[0]}'?)" if near else ""

@@ -1,0 +1,123 @@
+"""Files that are whole or not there: temporary name, fsync, rename; hashes; JSON."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from nmt.errors import NMTError, UsageError
+
+
+def fsync_directory(path: Path) -> None:
+    """Make the names inside `path` durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _default_mode(path: Path, kind: int) -> None:
+    """Give `path` the permissions that the umask leaves of `kind` (tempfile makes private ones)."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(kind & ~umask)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a binary file that takes the name `path` only when the block ends well.
+
+    Raises:
+        NMTError: `path`'s folder does not exist or cannot be written, or the disk is full.
+    """
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    except OSError as error:
+        raise NMTError(f"cannot write {path}: {error.strerror}") from error
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        _default_mode(temporary, 0o666)
+        temporary.replace(path)
+        fsync_directory(path.parent)
+    except OSError as error:
+        raise NMTError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder that takes the name `path` only when the block ends well.
+
+    Raises:
+        UsageError: `path` exists, is not an empty folder, and `replace` is false.
+        NMTError: the disk is full or the place cannot be written.
+    """
+    refuse_non_empty(path, replace=replace)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    except OSError as error:
+        raise NMTError(f"cannot write {path}: {error.strerror}") from error
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            _sync(file)
+        _default_mode(temporary, 0o777)
+        fsync_directory(temporary)
+        if path.is_dir():
+            aside = path.with_name(f".{path.name}.old.{os.getpid()}")
+            path.rename(aside)
+            temporary.rename(path)
+            shutil.rmtree(aside)
+        else:
+            temporary.rename(path)
+        fsync_directory(path.parent)
+    except OSError as error:
+        raise NMTError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir():
+        fsync_directory(path)
+        return
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def refuse_non_empty(path: Path, *, replace: bool = False) -> None:
+    """Raise `UsageError` if `path` is a file, or a folder with something in it and not `replace`."""
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{path} is a file, not a directory")
+    if not replace and path.is_dir() and any(path.iterdir()):
+        raise UsageError(f"{path} is not empty: choose another directory, or give --force to replace it")
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write `document` as indented UTF-8 JSON, whole or not at all."""
+    text = json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    with atomic_file(path) as file:
+        file.write(text.encode())
+
+
+def read_json(path: Path) -> Any:
+    """Parse a UTF-8 JSON file; raises `OSError` or `ValueError` for the caller to explain."""
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,31 @@
+"""From a configuration to the model it describes: the one place that names all architectures."""
+
+from typing import Any, assert_never
+
+from nmt.config import AttentionGRUConfig, GRUConfig, ModelConfig, TransformerConfig
+from nmt.errors import UsageError
+from nmt.models.attention_gru import AttentionGRUSeq2Seq
+from nmt.models.gru import GRUSeq2Seq
+from nmt.models.interface import Seq2Seq
+from nmt.models.transformer import TransformerSeq2Seq
+
+
+def build_model(
+    config: ModelConfig, source_vocab_size: int, target_vocab_size: int, *, joint: bool = True
+) -> Seq2Seq[Any]:
+    """A freshly initialised model; `joint` says that source and target share one vocabulary.
+
+    Raises:
+        UsageError: `tie_embeddings = all` without a joint vocabulary.
+    """
+    if config.tie_embeddings == "all" and not (joint and source_vocab_size == target_vocab_size):
+        raise UsageError("tie_embeddings = all needs one joint vocabulary: set tie_embeddings = output or none")
+    match config:
+        case GRUConfig():
+            return GRUSeq2Seq(config, source_vocab_size, target_vocab_size)
+        case AttentionGRUConfig():
+            return AttentionGRUSeq2Seq(config, source_vocab_size, target_vocab_size)
+        case TransformerConfig():
+            return TransformerSeq2Seq(config, source_vocab_size, target_vocab_size)
+        case _:
+            assert_never(config)

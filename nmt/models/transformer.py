@@ -1,0 +1,202 @@
+"""The Transformer (Vaswani et al. 2017, "Attention Is All You Need", https://arxiv.org/abs/1706.03762).
+
+Departures from the paper: layer normalisation before each sublayer by default, with one more at the end of each
+stack (`norm = "post"` gives the paper's order); dropout also on attention weights and inside the feed-forward
+layer; the output layer has a bias.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from nmt.config import TransformerConfig
+from nmt.models.interface import DecoderState, Seq2Seq, StepOutput, per_sentence
+from nmt.nn.attention import MultiHeadAttention
+from nmt.nn.dropout import Dropout
+from nmt.nn.embedding import OutputLayer, embedding_scale, source_and_target_embeddings
+from nmt.nn.feed_forward import FeedForward
+from nmt.nn.positions import SinusoidalPositions
+
+KeysValues = tuple[Tensor, Tensor]
+"""Keys and values of every head, each (B, H, S, d)."""
+
+
+@dataclass(frozen=True)
+class TransformerState(DecoderState):
+    """What later steps attend to."""
+
+    past: tuple[KeysValues, ...]
+    """A layer: keys and values of the target tokens read so far, each (N, H, t, d)."""
+    memory: tuple[KeysValues, ...] = per_sentence()
+    """A layer: keys and values of the source, each (B, H, S, d)."""
+    src_mask: Bool[Tensor, "B S"] = per_sentence()
+
+
+class Residual(nn.Module):
+    """x + Dropout(Sublayer(LayerNorm(x))), or the paper's LayerNorm(x + Dropout(Sublayer(x))) (section 3.1)."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.pre = config.norm == "pre"
+        self.norm = nn.LayerNorm(config.model_size)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
+        """Apply `sublayer` around the residual stream `x`."""
+        if self.pre:
+            return x + self.dropout(sublayer(self.norm(x)))
+        normed: Tensor = self.norm(x + self.dropout(sublayer(x)))
+        return normed
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward sublayers (section 3.1)."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.attention = MultiHeadAttention(config.model_size, config.num_heads, config.dropout)
+        self.feed_forward = FeedForward(config.model_size, config.ffn_size, config.dropout)
+        self.residuals = nn.ModuleList(Residual(config) for _ in range(2))
+
+    def forward(self, x: Float[Tensor, "B S D"], mask: Bool[Tensor, "B 1 1 S"]) -> Float[Tensor, "B S D"]:
+        """Every source position looks at every real one."""
+
+        def attend(normed: Tensor) -> Tensor:
+            return self.attention(normed, self.attention.project_keys(normed), mask)[0]  # type: ignore[no-any-return]
+
+        x = self.residuals[0](x, attend)
+        y: Tensor = self.residuals[1](x, self.feed_forward)
+        return y
+
+
+class Decoded(NamedTuple):
+    """What one decoder layer gives."""
+
+    x: Float[Tensor, "N T D"]
+    past: KeysValues
+    """Keys and values of all target positions so far."""
+    weights: Float[Tensor, "N H T S"] | None
+    """Cross-attention weights, if asked for."""
+
+
+class DecoderLayer(nn.Module):
+    """Masked self-attention, attention over the source, and feed-forward sublayers (section 3.1)."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.self_attention = MultiHeadAttention(config.model_size, config.num_heads, config.dropout)
+        self.cross_attention = MultiHeadAttention(config.model_size, config.num_heads, config.dropout)
+        self.feed_forward = FeedForward(config.model_size, config.ffn_size, config.dropout)
+        self.residuals = nn.ModuleList(Residual(config) for _ in range(3))
+
+    def forward(
+        self,
+        x: Float[Tensor, "N T D"],
+        past: KeysValues | None,
+        memory: KeysValues,
+        *,
+        causal_mask: Bool[Tensor, "T T"] | None,
+        src_mask: Bool[Tensor, "B 1 1 S"],
+        need_weights: bool,
+    ) -> Decoded:
+        """Advance T positions after those in `past`; N = B*K rows share the memory of B sentences."""
+        seen: list[KeysValues] = []
+        weights: list[Tensor | None] = []
+        sentences = len(memory[0])
+
+        def attend_self(normed: Tensor) -> Tensor:
+            now = self.self_attention.project_keys(normed)
+            if past is not None:
+                now = (torch.cat([past[0], now[0]], 2), torch.cat([past[1], now[1]], 2))
+            seen.append(now)
+            return self.self_attention(normed, now, causal_mask)[0]  # type: ignore[no-any-return]
+
+        def attend_source(normed: Tensor) -> Tensor:
+            # The K rows of a sentence are K more queries over one memory: (B*K, T, D) -> (B, K*T, D).
+            grouped = normed.reshape(sentences, -1, normed.shape[-1])
+            context, w = self.cross_attention(grouped, memory, src_mask, need_weights=need_weights)
+            if w is not None:  # (B, H, K*T, S) -> (B*K, H, T, S)
+                w = w.unflatten(2, (-1, normed.shape[1])).transpose(1, 2).flatten(0, 1)
+            weights.append(w)
+            return context.reshape(normed.shape)  # type: ignore[no-any-return]
+
+        x = self.residuals[0](x, attend_self)
+        x = self.residuals[1](x, attend_source)
+        x = self.residuals[2](x, self.feed_forward)
+        return Decoded(x, seen[0], weights[0])
+
+
+class TransformerSeq2Seq(Seq2Seq[TransformerState]):
+    """Encoder and decoder stacks around shared embeddings (figure 1)."""
+
+    def __init__(self, config: TransformerConfig, source_vocab_size: int, target_vocab_size: int) -> None:
+        super().__init__()
+        size, tie = config.model_size, config.tie_embeddings
+        self.src_embedding, self.tgt_embedding = source_and_target_embeddings(
+            source_vocab_size, target_vocab_size, size, tie
+        )
+        self.scale = embedding_scale(size)
+        self.positions = SinusoidalPositions(size)
+        self.dropout = Dropout(config.dropout)
+        self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_encoder_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_decoder_layers))
+        final = nn.LayerNorm if config.norm == "pre" else nn.Identity
+        self.encoder_norm, self.decoder_norm = final(size), final(size)
+        self.output = OutputLayer(size, target_vocab_size, None if tie == "none" else self.tgt_embedding)
+        self.alignment_layer = config.alignment_layer % config.num_decoder_layers
+
+    def encode(self, src: Int[Tensor, "B S"], src_mask: Bool[Tensor, "B S"]) -> TransformerState:
+        """Run the encoder and project its output to the keys and values of every decoder layer."""
+        x = self._embed(self.src_embedding, src, 0)
+        for layer in self.encoder:
+            x = layer(x, src_mask[:, None, None])
+        x = self.encoder_norm(x)
+        memory = tuple(layer.cross_attention.project_keys(x) for layer in self.decoder)  # type: ignore[union-attr, operator]
+        past = tuple((keys[:, :, :0], values[:, :, :0]) for keys, values in memory)
+        return TransformerState(past, memory, src_mask)
+
+    def step(self, tokens: Int[Tensor, " N"], state: TransformerState) -> StepOutput[TransformerState]:
+        """One more position; attention is the mean over heads of decoder layer `alignment_layer`."""
+        x = self._embed(self.tgt_embedding, tokens[:, None], state.past[0][0].shape[2])
+        src_mask = state.src_mask[:, None, None]
+        pasts: list[KeysValues] = []
+        attention = None
+        for index, layer in enumerate(self.decoder):
+            need_weights = index == self.alignment_layer
+            x, past, weights = layer(
+                x,
+                state.past[index],
+                state.memory[index],
+                causal_mask=None,
+                src_mask=src_mask,
+                need_weights=need_weights,
+            )
+            pasts.append(past)
+            if weights is not None:
+                attention = weights[:, :, 0].float().mean(1)
+        logits = self.output(self.decoder_norm(x[:, 0]))
+        return StepOutput(logits, TransformerState(tuple(pasts), state.memory, state.src_mask), attention)
+
+    def features(
+        self, src: Int[Tensor, "B S"], src_mask: Bool[Tensor, "B S"], tgt_in: Int[Tensor, "B T"]
+    ) -> Float[Tensor, "B T D"]:
+        """All target positions at once, each seeing only itself and earlier ones."""
+        state = self.encode(src, src_mask)
+        length = tgt_in.shape[1]
+        causal = torch.ones(length, length, dtype=torch.bool, device=src.device).tril()
+        x = self._embed(self.tgt_embedding, tgt_in, 0)
+        for layer, memory in zip(self.decoder, state.memory, strict=True):
+            x = layer(
+                x, None, memory, causal_mask=causal, src_mask=src_mask[:, None, None], need_weights=False
+            ).x
+        features: Tensor = self.decoder_norm(x)
+        return features
+
+    def _embed(self, embedding: nn.Embedding, tokens: Int[Tensor, "B T"], offset: int) -> Float[Tensor, "B T D"]:
+        x = embedding(tokens) * self.scale
+        embedded: Tensor = self.dropout(x + self.positions(tokens.shape[1], offset).to(x.dtype))
+        return embedded

@@ -1,0 +1,1 @@
+"""Network blocks that know no task: attention, positions, recurrence, feed-forward, dropout."""

@@ -1,0 +1,63 @@
+"""Which device computes, in which precision, on how many threads."""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+
+from nmt.errors import DeviceError, UsageError
+
+
+def select_device(name: str) -> torch.device:
+    """`cpu`, `cuda`, `cuda:N`, or `auto` (the first CUDA device if there is one, else the CPU).
+
+    Raises:
+        UsageError: not the name of a device.
+        DeviceError: that device is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
+        raise UsageError(f"unknown device '{name}': choose auto, cpu, cuda or cuda:N")
+    if kind == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count:
+        hint = "no CUDA device is visible" if torch.version.cuda else "this PyTorch build is for CPUs only"
+        raise DeviceError(f"device '{name}' is not there: {hint}; use --device cpu")
+    if int(index or 0) >= count:
+        raise DeviceError(f"device '{name}' is not there: this machine has cuda:0 to cuda:{count - 1}")
+    return torch.device(kind, int(index or 0))
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether matrix products in bfloat16 run on units made for them."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+
+
+def select_precision(name: str, device: torch.device) -> Literal["fp32", "bf16"]:
+    """`auto` is bf16 where the device has fast units for it, else fp32."""
+    if name == "auto":
+        return "bf16" if has_fast_bf16(device) else "fp32"
+    if name not in ("fp32", "bf16"):
+        raise UsageError(f"unknown precision '{name}': choose auto, fp32 or bf16")
+    return "bf16" if name == "bf16" else "fp32"
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Matrix products in bfloat16 under `bf16`, weights and sums in float32; nothing under `fp32`."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def set_threads(count: int) -> int:
+    """Compute on `count` CPU threads, 0 for all cores this process may use; returns the number."""
+    wanted = count or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else count or os.cpu_count()
+    torch.set_num_threads(max(1, wanted or 1))
+    return torch.get_num_threads()

@@ -1,0 +1,248 @@
+"""Training state on disk: one folder a checkpoint, written whole, found again without help."""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from nmt.checkpoint import named_weights, read_tensors, set_weights, write_tensors
+from nmt.errors import ModelError, NMTError, UsageError
+from nmt.files import atomic_directory, read_json, sha256_file, write_json
+from nmt.models.interface import Seq2Seq
+
+FORMAT_VERSION: Final = 1
+_WEIGHTS, _OPTIMIZER, _PROGRESS = "weights.safetensors", "optimizer.safetensors", "progress.json"
+_NAME = re.compile(r"update-(\d{8,})")
+_MOMENTS: Final = ("step", "exp_avg", "exp_avg_sq")
+
+
+@dataclass
+class Candidate:
+    """Weights kept because their validation BLEU is among the best."""
+
+    update: int
+    bleu: float
+
+
+@dataclass
+class Progress:
+    """How far a run has come; all of it is needed to continue as if never stopped."""
+
+    update: int = 0
+    epoch: int = 0
+    batch: int = 0
+    """Batches of the epoch already used."""
+    validated: int = 0
+    """Update after which the last validation ran to its end."""
+    misses: int = 0
+    """Validations since the best one."""
+    candidates: list[Candidate] = field(default_factory=list)
+    """Best first."""
+    target_tokens: int = 0
+    skipped: int = 0
+    """Updates refused because a gradient was not finite."""
+    skipped_in_a_row: int = 0
+    seconds: float = 0.0
+    """Spent training and validating."""
+    log_bytes: int = 0
+    finished: bool = False
+
+    @property
+    def best(self) -> Candidate | None:
+        """The candidate with the highest BLEU so far."""
+        return self.candidates[0] if self.candidates else None
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What must be the same for a run to continue."""
+
+    config: dict[str, Any]
+    data: str
+    """Fingerprint of the data directory."""
+    data_path: str
+    """Where it lay; may change."""
+
+
+class RunDirectory:
+    """The folder `training/` beside the model files."""
+
+    def __init__(self, out: Path) -> None:
+        self.path = out / "training"
+        self.checkpoints = self.path / "checkpoints"
+        self.candidates = self.path / "candidates"
+        self.log = self.path / "log.jsonl"
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run; raises `UsageError` if another process does. The kernel frees it when a process dies."""
+        try:
+            for folder in (self.checkpoints, self.candidates):
+                folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise NMTError(f"cannot write {self.path}: {error.strerror}") from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+                raise UsageError(f"{self.path.parent} is in use by process {holder}: wait for it or stop it") from error
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def identity(self) -> RunIdentity:
+        """What the run was started with.
+
+        Raises:
+            ModelError: there is no run here.
+        """
+        try:
+            document = read_json(self.path / "run.json")
+            return RunIdentity(config=document["config"], data=document["data"], data_path=document["data_path"])
+        except FileNotFoundError:
+            raise ModelError(f"no training to resume in {self.path.parent}: train without --resume") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{self.path / 'run.json'} is damaged: {error}") from error
+
+    def write_identity(self, identity: RunIdentity) -> None:
+        """Record what the run is started with."""
+        write_json(self.path / "run.json", dataclasses.asdict(identity))
+
+    def save(
+        self, progress: Progress, model: Seq2Seq[Any], optimizer: torch.optim.Optimizer, *, keep: int
+    ) -> Path:
+        """Write a checkpoint of this update, then delete all but the newest `keep`."""
+        path = self.checkpoints / f"update-{progress.update:08}"
+        with atomic_directory(path, replace=True) as folder:
+            write_tensors(folder / _WEIGHTS, named_weights(model))
+            write_tensors(folder / _OPTIMIZER, _optimizer_tensors(model, optimizer) | _generator_states())
+            hashes = {name: sha256_file(folder / name) for name in (_WEIGHTS, _OPTIMIZER)}
+            document = {"format_version": FORMAT_VERSION, "sha256": hashes, "progress": dataclasses.asdict(progress)}
+            document["self"] = _digest(document)
+            write_json(folder / _PROGRESS, document)
+        for old in self._newest_first()[keep:]:
+            shutil.rmtree(old, ignore_errors=True)
+        return path
+
+    def load(self, model: Seq2Seq[Any], optimizer: torch.optim.Optimizer) -> tuple[Progress | None, list[str]]:
+        """Restore the newest whole checkpoint; with it, why newer ones were passed over.
+
+        Returns `None` where the run was stopped before its first checkpoint.
+
+        Raises:
+            ModelError: there are checkpoints and all are damaged.
+        """
+        troubles: list[str] = []
+        found = self._newest_first()
+        for path in found:
+            try:
+                return self._load(path, model, optimizer), troubles
+            except ModelError as error:
+                troubles.append(str(error))
+        if found:
+            raise ModelError(f"no checkpoint in {self.checkpoints} is whole: {'; '.join(troubles)}")
+        return None, troubles
+
+    def _load(self, path: Path, model: Seq2Seq[Any], optimizer: torch.optim.Optimizer) -> Progress:
+        try:
+            document = read_json(path / _PROGRESS)
+            stated = document.pop("self")
+            if stated != _digest(document):
+                raise ModelError(f"{path / _PROGRESS} is damaged: its checksum is wrong")
+            if document["format_version"] != FORMAT_VERSION:
+                raise ModelError(f"{path} has format version {document['format_version']}")
+            hashes = document["sha256"]
+            values = dict(document["progress"])
+            values["candidates"] = [Candidate(**c) for c in values["candidates"]]
+            progress = Progress(**values)
+            weights = read_tensors(path / _WEIGHTS, sha256=hashes[_WEIGHTS])
+            state = read_tensors(path / _OPTIMIZER, sha256=hashes[_OPTIMIZER])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"{path} is damaged: {error}") from error
+        set_weights(model, weights, path / _WEIGHTS)
+        _restore_optimizer(model, optimizer, state)
+        _restore_generators(state)
+        return progress
+
+    def _newest_first(self) -> list[Path]:
+        named = [(int(match[1]), path) for path in self.checkpoints.glob("*") if (match := _NAME.fullmatch(path.name))]
+        return [path for _, path in sorted(named, reverse=True)]
+
+    def candidate_path(self, candidate: Candidate) -> Path:
+        """Where a candidate's weights lie."""
+        return self.candidates / f"update-{candidate.update:08}.safetensors"
+
+    def keep_candidate(self, progress: Progress, candidate: Candidate, model: Seq2Seq[Any], *, most: int) -> bool:
+        """Rank a candidate, save it if it is among the best `most`; whether it is the very best."""
+        ranked = sorted([*progress.candidates, candidate], key=lambda c: (-c.bleu, c.update))[:most]
+        if candidate in ranked:
+            write_tensors(self.candidate_path(candidate), named_weights(model))
+        progress.candidates = ranked
+        return ranked[0] is candidate
+
+    def prune_candidates(self) -> None:
+        """Delete weights that no checkpoint can ask for any more: call after saving."""
+        wanted: set[str] = set()
+        for checkpoint in self._newest_first():
+            try:
+                candidates = read_json(checkpoint / _PROGRESS)["progress"]["candidates"]
+                wanted |= {self.candidate_path(Candidate(**c)).name for c in candidates}
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # damaged: nothing can be resumed from it
+        for path in self.candidates.glob("update-*.safetensors"):
+            if path.name not in wanted:
+                path.unlink(missing_ok=True)
+
+
+def _digest(document: Any) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _optimizer_tensors(model: Seq2Seq[Any], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    tensors = {}
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"{key}/{name}"] = value
+    return tensors
+
+
+def _restore_optimizer(model: Seq2Seq[Any], optimizer: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
+    for name, parameter in model.named_parameters():
+        found = {key: state.get(f"{key}/{name}") for key in _MOMENTS}
+        if any(value is None for value in found.values()):
+            if any(value is not None for value in found.values()):
+                raise ModelError(f"optimiser state of tensor '{name}' is incomplete")
+            continue
+        optimizer.state[parameter] = {
+            key: value.to("cpu" if key == "step" and not parameter.is_cuda else parameter.device)
+            for key, value in found.items()
+            if value is not None
+        }
+
+
+def _generator_states() -> dict[str, Tensor]:
+    states = {"generator/cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["generator/cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def _restore_generators(state: dict[str, Tensor]) -> None:
+    torch.set_rng_state(state["generator/cpu"])
+    if torch.cuda.is_available() and "generator/cuda" in state:
+        torch.cuda.set_rng_state(state["generator/cuda"])

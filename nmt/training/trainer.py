@@ -1,0 +1,386 @@
+"""The training loop."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from nmt.batching import Batch, batch_stream, length_batches, make_batch
+from nmt.checkpoint import read_tensors, save_model, set_weights
+from nmt.config import DecodingOptions, RunConfig
+from nmt.dataset import DataDirectory
+from nmt.errors import NMTError, UsageError
+from nmt.metrics import bleu
+from nmt.metrics.base import Score
+from nmt.models.factory import build_model
+from nmt.models.interface import Seq2Seq
+from nmt.nn.device import autocast, select_device, select_precision, set_threads
+from nmt.training.log import RunLog
+from nmt.training.loss import Losses, smoothed_cross_entropy
+from nmt.training.schedule import learning_rate
+from nmt.training.state import Candidate, Progress, RunDirectory, RunIdentity
+from nmt.translator import Translator
+
+MAX_SKIPPED_IN_A_ROW: Final = 20
+"""Updates refused one after the other before training is given up as diverged."""
+VALIDATION_LINES: Final = 256
+"""Lines translated between two looks at the stop signal."""
+MAY_CHANGE: Final = frozenset(
+    {"max_updates", "eval_every", "save_every", "log_every", "patience", "keep_last", "average_best", "device", "threads"}
+)
+"""Training settings that a resumed run may have otherwise."""
+
+Reporter = Callable[[dict[str, Any]], None]
+"""Gets every record of the log as it is written."""
+
+
+class StoppedError(NMTError):
+    """A stop was asked for while something ran that can be run again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How training ended."""
+
+    reason: str
+    """`complete`, `patience`, `time` or `stopped`."""
+    progress: Progress
+    best: Candidate | None
+
+
+class Trainer:
+    """One run: a model, its data, its optimiser, and the folder all of it is kept in."""
+
+    def __init__(
+        self,
+        data: DataDirectory,
+        config: RunConfig,
+        out: Path,
+        *,
+        report: Reporter,
+        should_stop: Callable[[], bool],
+        max_seconds: float = math.inf,
+        tensorboard: bool = False,
+    ) -> None:
+        self.data, self.config, self.out, self.options = data, config, out, config.training
+        self.report, self.should_stop, self.max_seconds = report, should_stop, max_seconds
+        self.device = select_device(self.options.device)
+        self.precision = select_precision(self.options.precision, self.device)
+        self.threads = set_threads(self.options.threads)
+        self.directory = RunDirectory(out)
+        self.tensorboard = self.directory.path / "tensorboard" if tensorboard else None
+        self.train_split, self.valid_split = data.split("train"), data.split("valid")
+        if not len(self.train_split):
+            raise UsageError(f"{data.path} has no training pairs")
+        self.valid_sources, self.valid_refs = data.text("valid")
+        torch.manual_seed(self.options.seed)
+        sizes = data.tokenizers.source.vocab_size, data.tokenizers.target.vocab_size
+        self.model = build_model(config.model, *sizes, joint=data.tokenizers.joint).to(self.device)
+        self.optimizer = make_optimizer(self.model, config)
+        self.progress = Progress()
+        self.started = time.monotonic()
+
+    def run(self, *, resume: bool = False) -> Outcome:
+        """Train to the end, or until stopped; the model directory then holds the best model so far."""
+        with self.directory.lock():
+            if resume:
+                self._resume()
+            else:
+                identity = RunIdentity(self.config.as_dict(), self.data.fingerprint, str(self.data.path.resolve()))
+                self.directory.write_identity(identity)
+            self.log = RunLog(self.directory.log, keep_bytes=self.progress.log_bytes, tensorboard=self.tensorboard)
+            try:
+                return self._loop()
+            finally:
+                self.log.close()
+
+    def _loop(self) -> Outcome:
+        progress, options = self.progress, self.options
+        if progress.finished and progress.update >= options.max_updates:
+            return Outcome(reason="complete", progress=progress, best=progress.best)
+        progress.finished = False
+        self.stream = batch_stream(
+            self.train_split, options.batch_tokens, seed=options.seed, epoch=progress.epoch, skip=progress.batch
+        )
+        self.window = Window()
+        self.started = time.monotonic() - progress.seconds
+        saved = -1
+        while True:
+            reason = self._reason_to_end()
+            due = progress.update and (progress.update % options.eval_every == 0 or reason in ("complete", "time"))
+            if due and progress.validated != progress.update and reason != "stopped":
+                try:
+                    self._validate()
+                except StoppedError:
+                    reason = "stopped"
+                reason = reason or self._reason_to_end()
+            if reason or progress.update % options.save_every == 0 and progress.update != saved:
+                progress.finished = reason in ("complete", "patience")
+                if progress.update:
+                    self._save()
+                saved = progress.update
+            if reason:
+                return self._finish(reason)
+            self._train_step(progress.update + 1)
+            if progress.update % options.log_every == 0:
+                self._log_training()
+
+    def _reason_to_end(self) -> str:
+        if self.should_stop():
+            return "stopped"
+        if self.progress.update >= self.options.max_updates:
+            return "complete"
+        if self.options.patience and self.progress.misses >= self.options.patience:
+            return "patience"
+        return "time" if time.monotonic() - self.started >= self.max_seconds else ""
+
+    def _train_step(self, update: int) -> None:
+        """One optimiser update: the gradient of the mean loss a token over all its batches."""
+        options, progress = self.options, self.progress
+        batches: list[Batch] = []
+        for _ in range(options.accumulation):
+            progress.epoch, index, batch = next(self.stream)
+            progress.batch = index + 1
+            batches.append(batch.to(self.device))
+        tokens = sum(batch.target_tokens for batch in batches)
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        for batch in batches:
+            losses = batch_loss(self.model, batch, options.label_smoothing, self.precision)
+            (losses.smoothed / tokens).backward()  # type: ignore[no-untyped-call]
+            self.window.add(losses, batch.target_tokens)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), options.clip_norm or math.inf)
+        rate = learning_rate(
+            update,
+            peak=options.lr,
+            schedule=options.schedule,
+            warmup_updates=options.warmup_updates,
+            max_updates=options.max_updates,
+        )
+        if bool(torch.isfinite(norm)):
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.optimizer.step()
+            progress.skipped_in_a_row = 0
+        else:
+            self._skip(update, batches)
+        self.window.rate, self.window.norm = rate, norm
+        progress.update = update
+        progress.target_tokens += tokens
+
+    def _skip(self, update: int, batches: list[Batch]) -> None:
+        self.progress.skipped += 1
+        self.progress.skipped_in_a_row += 1
+        if self.progress.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+            lines = sorted(sample + 1 for batch in batches for sample in batch.samples)[:5]
+            raise NMTError(
+                f"training diverged: {MAX_SKIPPED_IN_A_ROW} updates in a row had a gradient that is not finite, the "
+                f"last at update {update} (training pairs {', '.join(map(str, lines))} ...): lower lr"
+            )
+
+    def _log_training(self) -> None:
+        record = {"type": "train", "update": self.progress.update, "epoch": self.progress.epoch}
+        record |= self.window.record() | {"skipped": self.progress.skipped}
+        self.window = Window()
+        self._write(record)
+
+    def _write(self, record: dict[str, Any]) -> None:
+        self.progress.seconds = time.monotonic() - self.started
+        record["seconds"] = round(self.progress.seconds, 3)
+        self.progress.log_bytes = self.log.write(record)
+        self.report(record)
+
+    def _validate(self) -> None:
+        """Loss and greedy BLEU on the validation set; keep the weights if they are among the best."""
+        begun = time.monotonic()
+        nll, tokens = self._validation_loss()
+        score = self._validation_bleu()
+        progress = self.progress
+        candidate = Candidate(progress.update, score.value)
+        most = max(1, self.options.average_best)
+        best = self.directory.keep_candidate(progress, candidate, self.model, most=most)
+        progress.misses = 0 if best else progress.misses + 1
+        progress.validated = progress.update
+        self._write({
+            "type": "valid",
+            "update": progress.update,
+            "epoch": progress.epoch,
+            "loss": nll / tokens,
+            "perplexity": perplexity(nll / tokens),
+            "bleu": score.value,
+            "signature": score.signature,
+            "best": best,
+            "validation_seconds": round(time.monotonic() - begun, 3),
+        })
+        self.window = Window()  # its clock must not count validation
+        if best:
+            self._export(score, self.model)
+
+    def _validation_loss(self) -> tuple[float, int]:
+        """Sum of negative log-likelihoods over the set, nats, and its target tokens."""
+        split, total, tokens = self.valid_split, 0.0, 0
+        self.model.eval()
+        lengths = 1 + torch.maximum(torch.as_tensor(split.src_lengths), torch.as_tensor(split.tgt_lengths)).numpy()
+        with torch.inference_mode():
+            for samples in length_batches(lengths, self.options.batch_tokens):
+                self._poll()
+                batch = make_batch(split, samples.tolist()).to(self.device)
+                total += float(batch_loss(self.model, batch, 0.0, self.precision).nll)
+                tokens += batch.target_tokens
+        return total, tokens
+
+    def _validation_bleu(self) -> Score:
+        """BLEU of greedy translations, by the same path as `nmt eval`."""
+        self.model.eval()
+        translator = Translator(self.model, self.data.tokenizers, DecodingOptions(beam_size=1), device=self.device)
+        order = sorted(range(len(self.valid_sources)), key=lambda i: len(self.valid_sources[i]))
+        hyps = [""] * len(order)
+        for start in range(0, len(order), VALIDATION_LINES):
+            self._poll()
+            piece = order[start : start + VALIDATION_LINES]
+            translations = translator.translate([self.valid_sources[i] for i in piece])
+            for i, translation in zip(piece, translations, strict=True):
+                hyps[i] = translation.text
+        return bleu.corpus_score(hyps, self.valid_refs)
+
+    def _poll(self) -> None:
+        if self.should_stop():
+            raise StoppedError("stopped")
+
+    def _save(self) -> None:
+        self.progress.seconds = time.monotonic() - self.started
+        self.directory.save(self.progress, self.model, self.optimizer, keep=self.options.keep_last)
+        self.directory.prune_candidates()
+
+    def _finish(self, reason: str) -> Outcome:
+        if reason != "stopped":
+            self._export_average()
+        return Outcome(reason=reason, progress=self.progress, best=self.progress.best)
+
+    def _export_average(self) -> None:
+        """Replace the exported model by the mean of the best candidates if that translates better."""
+        candidates = self.progress.candidates
+        if len(candidates) < 2 or self.options.average_best < 2:
+            return
+        weights = [read_tensors(self.directory.candidate_path(c)) for c in candidates]
+        mean = {name: torch.stack([w[name] for w in weights]).mean(0) for name in weights[0]}
+        current = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        set_weights(self.model, mean, self.directory.candidates)
+        try:
+            score = self._validation_bleu()
+            better = score.value >= candidates[0].bleu
+            record = {"type": "average", "update": self.progress.update, "bleu": score.value, "best": better}
+            self._write(record | {"updates": [c.update for c in candidates], "signature": score.signature})
+            if better:
+                self._export(score, self.model)
+        except StoppedError:
+            return
+        finally:
+            set_weights(self.model, current, self.directory.path)
+
+    def _export(self, score: Score, model: Seq2Seq[Any]) -> None:
+        progress = self.progress
+        facts = {
+            "direction": {"source": self.data.source_lang, "target": self.data.target_lang},
+            "data": {"fingerprint": self.data.fingerprint, "corpora": training_corpora(self.data)},
+            "training": {
+                "updates": progress.update,
+                "epochs": progress.epoch,
+                "target_tokens": progress.target_tokens,
+                "seconds": round(progress.seconds, 1),
+                "device": self.device.type,
+                "precision": self.precision,
+                "threads": self.threads,
+                "seed": self.options.seed,
+            },
+            "scores": [{"set": "valid, greedy", **dataclasses.asdict(score)}],
+        }
+        save_model(self.out, model, self.config, self.data.tokenizers, facts)
+
+    def _resume(self) -> None:
+        identity = self.directory.identity()
+        if identity.data != self.data.fingerprint:
+            raise UsageError(f"{self.data.path} is not the data this run was started with ({identity.data_path})")
+        check_resumable(identity.config, self.config.as_dict())
+        progress, troubles = self.directory.load(self.model, self.optimizer)
+        for trouble in troubles:
+            self.report({"type": "warning", "message": f"{trouble}: going on from an older checkpoint"})
+        self.progress = progress or Progress()
+
+
+def training_corpora(data: DataDirectory) -> list[dict[str, Any]]:
+    """Spec, licence and pairs of every training corpus, for manifest and model card."""
+    corpora = data.manifest.get("corpora", {}).get("train", [])
+    return [{key: corpus.get(key) for key in ("spec", "licence", "kept")} for corpus in corpora]
+
+
+def check_resumable(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raise `UsageError`, naming every setting that differs and may not."""
+    changed = [key for key in ("arch",) if before.get(key) != now.get(key)]
+    for section in ("model", "training"):
+        old, new = before.get(section, {}), now.get(section, {})
+        changed += [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    refused = [key for key in changed if key not in MAY_CHANGE]
+    if refused:
+        raise UsageError(f"cannot resume with other settings than the run was started with: {', '.join(refused)}")
+
+
+def make_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov and Hutter 2019, algorithm 2); vectors (biases, norms) do not decay."""
+    options = config.training
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": options.weight_decay},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=options.lr, betas=(options.beta1, options.beta2), eps=1e-9, fused=True)
+
+
+def batch_loss(model: Seq2Seq[Any], batch: Batch, label_smoothing: float, precision: str) -> Losses:
+    """Losses of a batch, summed over its real target tokens."""
+    with autocast(batch.src.device, precision):
+        features = model.features(batch.src, batch.src_mask, batch.tgt_in)
+        weight, bias = model.output.linear.weight, model.output.linear.bias  # type: ignore[union-attr]
+        assert isinstance(weight, Tensor) and isinstance(bias, Tensor)
+        real = features[batch.tgt_mask]
+        return smoothed_cross_entropy(real, weight, bias, batch.tgt_out[batch.tgt_mask], label_smoothing)
+
+
+def perplexity(loss: float) -> float:
+    """exp(loss), as large as a float can hold."""
+    return math.exp(min(loss, 700.0))
+
+
+class Window:
+    """Sums since the last line of the log; nothing is fetched from the device before then."""
+
+    def __init__(self) -> None:
+        self.begun = time.monotonic()
+        self.tokens = 0
+        self.smoothed: Tensor | float = 0.0
+        self.nll: Tensor | float = 0.0
+        self.rate = 0.0
+        self.norm: Tensor | float = 0.0
+
+    def add(self, losses: Losses, tokens: int) -> None:
+        """Count a batch."""
+        self.smoothed = self.smoothed + losses.smoothed.detach()
+        self.nll = self.nll + losses.nll
+        self.tokens += tokens
+
+    def record(self) -> dict[str, Any]:
+        """Loss and perplexity a token, and speed, over the window; losses that are not finite are left out."""
+        tokens = max(1, self.tokens)
+        loss, nll, norm = float(self.smoothed) / tokens, float(self.nll) / tokens, float(self.norm)
+        figures = {"loss": loss, "nll": nll, "perplexity": perplexity(nll), "lr": self.rate, "grad_norm": norm}
+        elapsed = max(1e-9, time.monotonic() - self.begun)
+        finite = {key: value for key, value in figures.items() if math.isfinite(value)}
+        return finite | {"target_tokens": self.tokens, "tokens_per_second": round(self.tokens / elapsed, 1)}
+
+

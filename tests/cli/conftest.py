@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import pytest
+
+from nmt.cli import app
+from tests.tiny import tiny_model
+
+
+class Result:
+    """What a command left behind."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code = code
+        self.out = out
+        self.err = err
+
+
+@pytest.fixture
+def nmt(capsys):
+    """Run a command line in this process: `nmt("eval", "--help")`."""
+    import typer
+
+    from nmt.cli import frame
+
+    def run(*args: object) -> Result:
+        capsys.readouterr()
+        code = frame.run(typer.main.get_command(app), [str(arg) for arg in args])
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory) -> Path:
+    """A model directory with random weights; tests only read it."""
+    return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def data_directory(tmp_path) -> Path:
+    """A data directory of a few pairs, three of them for testing."""
+    from nmt.preparation import PreparationOptions, prepare
+
+    def write(name: str, first: int, count: int) -> str:
+        pairs = [f"Voici le mot numéro {i}.\tHere is word number {i}.\n" for i in range(first, first + count)]
+        (tmp_path / f"{name}.tsv").write_text("".join(pairs), encoding="utf-8")
+        return str(tmp_path / f"{name}.tsv")
+
+    specs = [[write("train", 0, 40)], [write("valid", 100, 3)], [write("test", 200, 3)]]
+    options = PreparationOptions(vocab_size=300, model_type="bpe")
+    prepare(*specs, tmp_path / "data", options)
+    return tmp_path / "data"

@@ -1,0 +1,158 @@
+import io
+import json
+import sys
+
+import pytest
+
+from nmt import evaluation
+from nmt.metrics import bleu
+from tests.tiny import tiny_model
+
+SOURCES = ["Où est la gare ?", "Un homme marche dans la rue.", "Il ne pleut pas."]
+REFS = ["Where is the station?", "A man walks in the street.", "It is not raining."]
+HYPS = ["Where is the station?", "A man is walking in the street.", ""]
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, lines in (("test.fr", SOURCES), ("test.en", REFS), ("hyp.en", HYPS)):
+        (tmp_path / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    pairs = zip(SOURCES, REFS, strict=True)
+    (tmp_path / "test.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in pairs), encoding="utf-8")
+    (tmp_path / "refs.tsv").write_text("Where's the station?\tx\nA\nB\n", encoding="utf-8")
+    (tmp_path / "short.en").write_text("one\n")
+    return tmp_path
+
+
+def test_translations_are_scored(nmt, files):
+    result = nmt("eval", "--hyp", "hyp.en", "--ref", "test.en", "--src", "test.fr", "--json")
+
+    document = json.loads(result.out)
+    assert (result.code, result.err) == (0, "")
+    assert document["schema"] == 1
+    assert document["scores"]["bleu"]["value"] == bleu.corpus_score(HYPS, REFS).value
+    assert [bucket["lines"] for bucket in document["buckets"]] == [2, 1]
+    assert (document["empty"], document["cut"], document["model"]) == (1, None, None)
+
+
+def test_table_shows_every_signature(nmt, files):
+    result = nmt("eval", "--hyp", "hyp.en", "--ref", "test.en")
+
+    assert result.code == 0
+    assert result.out.count("version:2.") == 3
+    assert "Empty translations" in result.out
+    assert "source words" not in result.out
+
+
+def test_translations_from_standard_input(nmt, files, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(HYPS).encode() + b"\n")))
+
+    result = nmt("eval", "--hyp", "-", "--ref", "test.en", "--json")
+
+    assert json.loads(result.out)["lines"] == 3
+
+
+def test_references_of_a_tsv_replace_those_of_the_test_set(nmt, files):
+    result = nmt("eval", "--hyp", "hyp.en", "--test", "test.tsv", "--ref", "refs.tsv", "--json")
+
+    document = json.loads(result.out)
+    assert document["max_refs"] == 2
+    assert "nrefs:var" in document["scores"]["bleu"]["signature"]
+
+
+@pytest.mark.parametrize(
+    "where", [("--src", "test.fr", "--ref", "test.en"), ("--test", "test"), ("--test", "test.tsv")]
+)
+def test_model_translates_and_is_scored(nmt, files, model, where):
+    result = nmt("eval", "-m", model, *where, "--beam", "1", "--json", "--save-hyp", "out.en", "--device", "cpu")
+
+    document = json.loads(result.out)
+    assert (result.code, result.err) == (0, "")
+    assert document["lines"] == 3
+    assert document["decoding"]["beam_size"] == 1
+    assert document["model"]["direction"] == "fr-en"
+    assert document["speed"]["device"] == "cpu"
+    saved = (files / "out.en").read_text(encoding="utf-8").split("\n")
+    assert len(saved) == 4
+    assert document["scores"]["bleu"]["value"] == bleu.corpus_score(saved[:3], REFS).value
+
+
+@pytest.mark.parametrize("name", ["report.md", "report.html"])
+def test_report_is_written(nmt, files, name):
+    result = nmt("eval", "--hyp", "hyp.en", "--ref", "test.en", "--src", "test.fr", "--report", name)
+
+    assert result.code == 0
+    assert "hyp.en on test.fr" in (files / name).read_text(encoding="utf-8")
+
+
+def test_same_command_same_digits(nmt, files):
+    first, second = (nmt("eval", "--hyp", "hyp.en", "--ref", "test.en", "--json").out for _ in range(2))
+
+    assert first == second
+
+
+def test_tokenised_translations_get_a_warning(nmt, files):
+    (files / "many.en").write_text("A man walks .\n" * 100)
+    (files / "many.ref").write_text("A man walks.\n" * 100)
+
+    result = nmt("eval", "--hyp", "many.en", "--ref", "many.ref")
+
+    assert result.code == 0
+    assert result.err.startswith("nmt: warning: many translations end in a detached full stop")
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["--hyp", "short.en", "--ref", "test.en"], 3, "short.en has 1 lines, test.en has 3"),
+        (["--src", "test.fr", "--ref", "short.en"], 3, "test.fr has 3 lines, short.en has 1"),
+        (["--hyp", "hyp.en", "--test", "test", "--ref", "short.en"], 3, "test has 3 lines, short.en has 1"),
+        (["--hyp", "nowhere.en", "--ref", "test.en"], 3, "nowhere.en"),
+        (["--hyp", "hyp.en", "--ref", "test.en", "--beam", "3"], 2, "--beam has no meaning with --hyp"),
+        (["--hyp", "hyp.en", "--ref", "test.en", "--report", "x.pdf"], 2, "must end in .md or .html"),
+        (["--hyp", "hyp.en"], 2, "what is to be evaluated?"),
+        (["--ref", "test.en"], 2, "--ref alone is not enough"),
+        (["--split", "test"], 2, "--split goes with --data"),
+        (["--data", "x", "--test", "y"], 2, "--data and --test both name a test set"),
+        (["--data", "x", "--src", "y"], 2, "--src goes with --ref"),
+        (["--data", "nowhere"], 3, "nowhere"),
+        (["-m", "nowhere", "--test", "test"], 4, "nowhere"),
+        (["--test", "test", "--beam", "0"], 2, "beam_size"),
+        (["--test", "test", "--length-penalty", "nan"], 2, "length_penalty"),
+        (["--test", "test", "--batch-tokens", "0"], 2, "--batch-tokens"),
+        (["--test", "test", "--device", "cuda:99"], 5, "cuda:99"),
+        (["--test", "test", "--device", "gpu"], 2, "gpu"),
+        (["--test", "test", "--precision", "fp8"], 2, "fp8"),
+    ],
+)
+def test_mistakes_are_one_line(nmt, files, model, args, code, message):
+    if args[0] in ("--test", "--ref", "--data") and "--hyp" not in args and "-m" not in args:
+        args = ["-m", str(model), *args]
+    result = nmt("eval", *args)
+
+    assert (result.code, result.out) == (code, "")
+    assert result.err.startswith("nmt: error: ")
+    assert result.err.count("\n") == 1
+    assert message in result.err
+
+
+def test_empty_files_are_refused(nmt, files):
+    (files / "none.en").write_text("")
+
+    assert nmt("eval", "--hyp", "none.en", "--ref", "none.en").code == 3
+
+
+def test_damaged_model_is_refused_and_no_report_is_left(nmt, files):
+    broken = tiny_model(files / "broken")
+    (broken / "model.safetensors").write_bytes(b"x")
+
+    result = nmt("eval", "-m", broken, "--test", "test", "--report", "report.html")
+
+    assert result.code == 4
+    assert "model.safetensors" in result.err
+    assert not (files / "report.html").exists()
+
+
+def test_metrics_are_those_of_the_project():
+    assert evaluation.bleu is bleu

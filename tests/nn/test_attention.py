@@ -1,0 +1,74 @@
+"""Scores and heads against torch's own functions and direct evaluation of the equations."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from nmt.nn.attention import AdditiveScore, MultiHeadAttention, attend, masked_softmax
+
+
+def test_additive_score_is_its_equation() -> None:
+    torch.manual_seed(1)
+    score = AdditiveScore(3, 4, 5)
+    query, memory = torch.randn(2, 2, 3), torch.randn(2, 6, 4)
+    result = score(query, score.project_keys(memory))
+    for b in range(2):
+        for k in range(2):
+            for s in range(6):
+                w_query = score.w.weight.double() @ query[b, k].double() + score.w.bias.double()
+                u_key = score.u.weight.double() @ memory[b, s].double()
+                expected = score.v.weight.double()[0] @ torch.tanh(w_query + u_key)
+                assert result[b, k, s].item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-6)
+
+
+def test_masked_weights_are_exactly_zero() -> None:
+    mask = torch.tensor([[True, False, True]])
+    weights = masked_softmax(torch.tensor([[1.0, 50.0, 2.0]]), mask)
+    assert weights[0, 1] == 0
+    assert weights.sum().item() == pytest.approx(1.0)
+
+
+def test_context_is_the_weighted_mean() -> None:
+    values = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+    context, weights = attend(torch.tensor([[[0.0, math.log(3)]]]), values, torch.tensor([[True, True]]))
+    assert weights.flatten().tolist() == pytest.approx([0.25, 0.75])
+    assert context.flatten().tolist() == pytest.approx([0.25, 0.75])
+
+
+@pytest.mark.parametrize("need_weights", [True, False])
+@pytest.mark.parametrize("fused_from", [0, 10**9])
+def test_heads_equal_torch_multihead_attention(
+    need_weights: bool, fused_from: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plain equation and the fused kernel, on padded memory."""
+    monkeypatch.setattr(MultiHeadAttention, "FUSED_FROM", fused_from)
+    torch.manual_seed(1)
+    ours = MultiHeadAttention(8, 2, 0.0).eval()
+    gold = nn.MultiheadAttention(8, 2, batch_first=True).eval()
+    with torch.no_grad():
+        ours.query.bias.normal_()
+        ours.key_value.bias.normal_()
+        gold.in_proj_weight.copy_(torch.cat([ours.query.weight, ours.key_value.weight]))
+        gold.in_proj_bias.copy_(torch.cat([ours.query.bias, ours.key_value.bias]))
+        gold.out_proj.weight.copy_(ours.out.weight)
+        gold.out_proj.bias.copy_(ours.out.bias)
+        query, memory = torch.randn(3, 4, 8), torch.randn(3, 6, 8)
+        mask = torch.arange(6) < torch.tensor([6, 3, 1])[:, None]
+        context, weights = ours(query, ours.project_keys(memory), mask[:, None, None], need_weights=need_weights)
+        expected, expected_weights = gold(query, memory, memory, key_padding_mask=~mask, average_attn_weights=False)
+    torch.testing.assert_close(context, expected)
+    assert (weights is None) is not need_weights
+    if weights is not None:
+        torch.testing.assert_close(weights, expected_weights)
+
+
+def test_dropout_on_weights_only_in_training() -> None:
+    torch.manual_seed(1)
+    heads = MultiHeadAttention(8, 2, 0.5)
+    x = torch.randn(2, 5, 8)
+    same = [heads.eval()(x, heads.project_keys(x), None)[0] for _ in range(2)]
+    other = [heads.train()(x, heads.project_keys(x), None)[0] for _ in range(2)]
+    assert same[0].equal(same[1])
+    assert not other[0].equal(other[1])

@@ -1,0 +1,78 @@
+"""Batches: every pair once, under the budget, little padding, an order that depends on seed and epoch only."""
+
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nmt.batching import batch_stream, epoch_batches, length_batches, make_batch, pad_source
+from nmt.dataset import EncodedSplit, SplitWriter
+from nmt.special import BOS, EOS, PAD
+
+
+@pytest.fixture
+def split(tmp_path: Path) -> EncodedSplit:
+    rng = np.random.default_rng(1)
+    with SplitWriter(tmp_path, "train", "uint16") as writer:
+        for _ in range(500):
+            length = int(rng.integers(1, 30))
+            writer.append(list(range(4, 4 + length)), list(range(4, 4 + max(1, length + int(rng.integers(-3, 4))))))
+    return EncodedSplit(tmp_path, "train", "uint16")
+
+
+def test_every_pair_once_an_epoch(split: EncodedSplit) -> None:
+    samples = np.concatenate(epoch_batches(split, 200, seed=1, epoch=0))
+    assert sorted(samples.tolist()) == list(range(500))
+
+
+def test_padding_counts_towards_the_budget_and_stays_small(split: EncodedSplit) -> None:
+    area = real = 0
+    for samples in epoch_batches(split, 200, seed=1, epoch=0):
+        batch = make_batch(split, samples.tolist())
+        rows = len(samples)
+        assert rows * max(batch.src.shape[1], batch.tgt_in.shape[1]) <= 200 or rows == 1
+        area += batch.tgt_out.numel()
+        real += batch.target_tokens
+    assert real / area > 0.9
+
+
+def test_order_is_a_function_of_seed_and_epoch(split: EncodedSplit) -> None:
+    def order(seed: int, epoch: int) -> list[list[int]]:
+        return [b.tolist() for b in epoch_batches(split, 200, seed=seed, epoch=epoch)]
+
+    assert order(1, 0) == order(1, 0)
+    assert order(1, 0) != order(1, 1)
+    assert order(1, 0) != order(2, 0)
+
+
+def test_a_stream_can_be_entered_anywhere(split: EncodedSplit) -> None:
+    whole = [(e, i, b.samples) for e, i, b in islice(batch_stream(split, 200, seed=1), 150)]
+    epoch, index, _ = whole[100]
+    rest = islice(batch_stream(split, 200, seed=1, epoch=epoch, skip=index), 50)
+    assert [(e, i, b.samples) for e, i, b in rest] == whole[100:]
+    assert whole[-1][0] > 0
+
+
+def test_batch_holds_shifted_targets(split: EncodedSplit) -> None:
+    batch = make_batch(split, [0, 1])
+    for row, sample in enumerate([0, 1]):
+        target = split.target(sample).tolist()
+        assert batch.tgt_in[row, : len(target) + 1].tolist() == [BOS, *target]
+        assert batch.tgt_out[row, : len(target) + 1].tolist() == [*target, EOS]
+        assert batch.src[row, : len(split.source(sample)) + 1].tolist() == [*split.source(sample).tolist(), EOS]
+    assert batch.tgt_mask.equal(batch.tgt_out != PAD)
+    assert batch.target_tokens == int(batch.tgt_mask.sum())
+
+
+def test_pad_source_ends_every_sentence() -> None:
+    import torch
+
+    src, mask = pad_source([[5, 6], []], torch.device("cpu"))
+    assert src.tolist() == [[5, 6, EOS], [EOS, PAD, PAD]]
+    assert mask.tolist() == [[True, True, True], [True, False, False]]
+
+
+def test_a_pair_longer_than_the_budget_is_a_batch_of_its_own() -> None:
+    batches = length_batches(np.array([3, 50, 4]), 10)
+    assert [b.tolist() for b in batches] == [[0, 2], [1]]

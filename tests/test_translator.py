@@ -1,0 +1,232 @@
+"""Text in, translations out: order, blank and long lines, what is flagged, memory that runs out."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import nmt.translator
+from nmt.config import DecodingOptions
+from nmt.decoding.hypothesis import Hypothesis
+from nmt.errors import DeviceError
+from nmt.models.factory import build_model
+from nmt.special import EOS
+from nmt.translator import Translation, Translator
+from tests.copying import TEXT, copying_model, never_called, tokenizers
+from tests.decoding.table import TableModel
+from tests.models.configs import CONFIGS
+
+
+def copying(*, echo: int = 1, beam_size: int = 1, **settings: Any) -> Translator:
+    options = DecodingOptions(beam_size=beam_size, n_best=beam_size)
+    return Translator(copying_model(echo=echo), tokenizers(), options, **settings)
+
+
+def texts(translations: list[Translation]) -> list[str]:
+    return [translation.text for translation in translations]
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 40, 4096])
+def test_order_is_kept_whatever_the_batches(batch_tokens: int) -> None:
+    lines = [*TEXT, "", "gare", *TEXT[::-1], "  "]
+    assert texts(copying(batch_tokens=batch_tokens).translate(lines)) == [*TEXT, "", "gare", *TEXT[::-1], ""]
+
+
+@pytest.mark.parametrize("line", ["", " ", "\t", "\u00a0\u2003", "\x00", "\u200b", "\x1b", "\ufeff", "\u2028"])
+def test_a_blank_line_never_meets_the_model(line: str) -> None:
+    translator = Translator(TableModel(never_called, never_called), tokenizers(), DecodingOptions())
+    [translation] = translator.translate([line])
+    assert translation.text == ""
+    assert translation.score == 0.0
+    assert not translation.cut
+    assert not translation.looping
+
+
+def test_no_lines_no_translations() -> None:
+    assert copying().translate([]) == []
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.text(max_size=20), max_size=4))
+def test_any_text_gives_one_printable_line_each(lines: list[str]) -> None:
+    found = texts(copying().translate(lines))
+    assert len(found) == len(lines)
+    assert all(text.isprintable() or "\u00a0" in text or not text for text in map(strip_format, found))
+    assert all(len(text.splitlines()) <= 1 for text in found)
+
+
+def strip_format(text: str) -> str:
+    import unicodedata
+
+    return "".join(c for c in text if unicodedata.category(c) not in ("Cf", "Cn", "Co", "Zs"))
+
+
+def test_a_score_is_that_of_the_tokens() -> None:
+    [translation] = copying().translate(["la gare"])
+    length = len(translation.candidates[0].tokens)
+    assert length == len(translation.source_tokens) + 1
+    assert translation.candidates[0].log_prob == pytest.approx(length * math.log(0.9), rel=1e-4)
+    assert translation.score == pytest.approx(math.log(0.9), rel=1e-4)
+
+
+def test_n_best_are_ranked() -> None:
+    [translation] = copying(beam_size=3).translate(["la gare"])
+    scores = [candidate.score for candidate in translation.candidates]
+    assert len(scores) == 3
+    assert scores == sorted(scores, reverse=True)
+    assert translation.candidates[0].text == "la gare"
+
+
+def test_a_long_line_is_translated_in_parts_sentence_by_sentence() -> None:
+    line = " ".join(TEXT)
+    [whole] = copying(max_source_tokens=500).translate([line])
+    [split] = copying(max_source_tokens=40).translate([line])
+    assert len(whole.parts) == 1
+    assert len(split.parts) == len(TEXT)
+    assert whole.text == split.text == line
+    assert not split.cut
+    assert split.candidates[0].log_prob == pytest.approx(sum(p.score for p in split.candidates[0].parts))
+
+
+def test_a_long_line_without_spaces_is_translated_in_parts() -> None:
+    [translation] = copying(max_source_tokens=20).translate(["gare" * 30])
+    assert translation.text.replace(" ", "") == "gare" * 30
+    assert all(len(part) <= 20 for part in translation.parts)
+
+
+def test_the_end_of_an_endless_line_is_cut_and_flagged() -> None:
+    translator = copying(max_source_tokens=20, max_line_tokens=50)
+    short, endless = translator.translate(["la gare", "la gare " * 100_000])
+    assert not short.cut
+    assert endless.source_cut
+    assert endless.cut
+    assert not endless.stopped
+    assert 20 < len(endless.source_tokens) <= 50
+    assert endless.text.startswith("la gare la gare")
+
+
+def test_a_translation_stopped_at_its_greatest_length_is_flagged() -> None:
+    translator = copying(echo=9)
+    [translation] = translator.translate(["la gare est loin"])
+    assert translation.stopped
+    assert translation.cut
+    assert not translation.source_cut
+
+
+def test_a_loop_is_flagged_unless_the_source_loops() -> None:
+    size = tokenizers().source.vocab_size
+    word = tokenizers().source.encode("gare")[-1]
+    model = TableModel(
+        lambda prefix, source: [0.9 if i == (EOS if len(prefix) > 15 else word) else 0.1 / size for i in range(size)],
+        lambda prefix, source: [1.0] + [0.0] * (len(source) - 1),
+    )
+    translator = Translator(model, tokenizers(), DecodingOptions(beam_size=1))
+    plain, looping = translator.translate(["Où est la gare ?", "gare " * 15])
+    assert plain.looping
+    assert not looping.looping
+
+
+def test_attention_spans_the_own_source() -> None:
+    translations = copying(keep_attention=True).translate(TEXT)
+    for translation in translations:
+        [part] = translation.candidates[0].parts
+        assert part.attention is not None
+        assert part.attention.shape == (len(part.tokens), len(translation.source_tokens) + 1)
+
+
+def test_a_line_that_comes_twice_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    copying().translate(["la gare"] * 5 + ["le chat"], lambda done, total: seen.append(total))
+    assert seen == [2]
+
+
+def test_progress_reaches_the_total() -> None:
+    seen: list[tuple[int, int]] = []
+    copying(batch_tokens=1).translate(TEXT, lambda done, total: seen.append((done, total)))
+    assert seen == [(i + 1, len(TEXT)) for i in range(len(TEXT))]
+
+
+def test_a_batch_too_large_for_memory_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    search = nmt.translator.search
+
+    def small_memory(model: Any, src: torch.Tensor, *rest: Any) -> list[list[Hypothesis]]:
+        if len(src) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return search(model, src, *rest)
+
+    monkeypatch.setattr("nmt.translator.search", small_memory)
+    assert texts(copying().translate(TEXT)) == TEXT
+
+
+def test_a_sentence_too_large_for_memory_is_a_device_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*_: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr("nmt.translator.search", no_memory)
+    with pytest.raises(DeviceError, match="out of memory"):
+        copying().translate(TEXT)
+
+
+def test_other_failures_are_not_taken_for_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("shape mismatch")
+
+    monkeypatch.setattr("nmt.translator.search", broken)
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        copying().translate(TEXT)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_neighbours_change_nothing_with_any_architecture(name: str, beam_size: int) -> None:
+    """As one batch, line by line, and reversed among others."""
+    torch.manual_seed(1)
+    size = tokenizers().source.vocab_size
+    model = build_model(CONFIGS[name], size, size)
+    options = DecodingOptions(beam_size=beam_size, max_length_ratio=1.0, max_length_extra=2)
+    translator = Translator(model, tokenizers(), options)
+    together = texts(translator.translate(TEXT))
+    assert together == [translator.translate([line])[0].text for line in TEXT]
+    mixed = [other for line in TEXT[::-1] for other in (line, line.upper())]
+    assert together == texts(translator.translate(mixed))[::2][::-1]
+    assert model.training
+
+
+def test_bf16_runs_and_scores_in_float32() -> None:
+    torch.manual_seed(1)
+    size = tokenizers().source.vocab_size
+    model = build_model(CONFIGS["transformer"], size, size).eval()
+    options = DecodingOptions(beam_size=2, max_length_extra=2, max_length_ratio=1.0)
+    exact, rounded = (
+        Translator(model, tokenizers(), options, precision=precision).translate(TEXT[:2])
+        for precision in ("fp32", "bf16")
+    )
+    assert [t.score for t in rounded] == pytest.approx([t.score for t in exact], rel=0.05)
+
+
+def test_forced_scores_are_those_of_the_search() -> None:
+    translator = copying()
+    translations = translator.translate(TEXT)
+    scores = translator.score([(t.source, t.text) for t in translations])
+    for translation, score in zip(translations, scores, strict=True):
+        assert score.log_prob == pytest.approx(translation.candidates[0].log_prob, rel=1e-4)
+        assert score.tokens == len(translation.candidates[0].tokens)
+        assert not score.cut
+
+
+def test_a_wrong_translation_scores_lower() -> None:
+    right, wrong, empty = copying().score([("la gare", "la gare"), ("la gare", "le chat"), ("la gare", "")])
+    assert right.log_prob > wrong.log_prob
+    assert empty.tokens == 1
+
+
+def test_an_endless_pair_is_scored_by_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nmt.translator.MAX_SCORED", 5)
+    translator = copying()
+    short, long = translator.score([("gare", "gare"), ("gare", TEXT[1])])
+    assert not short.cut
+    assert long.cut
+    assert long.tokens == 6

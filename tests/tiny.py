@@ -1,0 +1,55 @@
+"""A model directory small enough to make in a test: random weights, a joint vocabulary of a few words."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nmt.checkpoint import save_model
+from nmt.config import resolve
+from nmt.models.factory import build_model
+from nmt.tokenizer import Tokenizer, TokenizerPair, train_tokenizer
+
+SENTENCES = [
+    "Où est la gare ?",
+    "La gare est là-bas.",
+    "Un homme marche dans la rue.",
+    "Deux enfants jouent au parc.",
+    "Il ne pleut pas aujourd'hui.",
+    "Where is the station?",
+    "The station is over there.",
+    "A man walks in the street.",
+    "Two children play in the park.",
+    "It is not raining today.",
+]
+OVERRIDES = ["model_size=16", "ffn_size=32", "num_heads=2", "num_encoder_layers=1", "num_decoder_layers=1"]
+
+
+def tiny_tokenizers(vocab_size: int = 330, sentences: list[str] | None = None) -> TokenizerPair:
+    """A joint tokenizer of the sentences above."""
+    data = train_tokenizer(sentences or SENTENCES, vocab_size=vocab_size, model_type="bpe")
+    tokenizer = Tokenizer.from_bytes(data)
+    return TokenizerPair(tokenizer, tokenizer)
+
+
+def tiny_model(
+    directory: Path,
+    *,
+    seed: int = 1,
+    overrides: list[str] | None = None,
+    sentences: list[str] | None = None,
+    facts: dict[str, Any] | None = None,
+) -> Path:
+    """Write a Transformer with random weights; returns `directory`."""
+    tokenizers = tiny_tokenizers(sentences=sentences)
+    config = resolve("transformer", preset="tiny", environment={}, overrides=[*OVERRIDES, *(overrides or [])])
+    torch.manual_seed(seed)
+    sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
+    model = build_model(config.model, *sizes, joint=tokenizers.joint)
+    known = {
+        "direction": {"source": "fr", "target": "en"},
+        "data": {"corpora": [{"spec": "sample", "licence": "CC0-1.0"}]},
+        "scores": [{"name": "BLEU", "value": 12.5, "signature": "nrefs:1", "set": "valid"}],
+    }
+    save_model(directory, model, config, tokenizers, known | (facts or {}))
+    return directory

@@ -1,0 +1,42 @@
+"""The pieced loss against torch's own cross-entropy."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from nmt.training import loss as loss_module
+from nmt.training.loss import smoothed_cross_entropy
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("tokens", [1, 7, 16, 21])
+def test_value_and_gradients_equal_torch(tokens: int, label_smoothing: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss_module, "PIECE_TOKENS", 8)  # 21 tokens are two whole pieces and a part of one
+    torch.manual_seed(1)
+    features, weight, bias = torch.randn(tokens, 5), torch.randn(11, 5), torch.randn(11)
+    targets = torch.randint(0, 11, (tokens,))
+    inputs = [t.clone().requires_grad_() for t in (features, weight, bias)]
+    golds = [t.clone().requires_grad_() for t in (features, weight, bias)]
+    ours = smoothed_cross_entropy(*inputs, targets, label_smoothing)
+    logits = F.linear(*golds)
+    gold = F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="sum")
+    torch.testing.assert_close(ours.smoothed, gold)
+    torch.testing.assert_close(ours.nll, F.cross_entropy(logits, targets, reduction="sum"))
+    (ours.smoothed * 3).backward()
+    (gold * 3).backward()
+    for mine, theirs in zip(inputs, golds, strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad)
+
+
+def test_very_unlikely_target_is_finite() -> None:
+    features = torch.tensor([[1.0]])
+    ours = smoothed_cross_entropy(features, torch.tensor([[500.0], [-500.0]]), torch.zeros(2), torch.tensor([1]), 0.0)
+    assert ours.nll.item() == pytest.approx(1000.0)
+
+
+def test_needs_no_gradient_to_be_computed() -> None:
+    with torch.no_grad():
+        losses = smoothed_cross_entropy(
+            torch.randn(3, 4), torch.randn(6, 4), torch.zeros(6), torch.tensor([1, 2, 3]), 0.1
+        )
+    assert losses.smoothed.isfinite()
