@@ -1,7 +1,7 @@
 """Batches of like length under a token budget, in an order that is a function of (seed, epoch)."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,8 +31,8 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on `device`."""
-        moved = [t.to(device, non_blocking=True) for t in (self.src, self.src_mask, self.tgt_in, self.tgt_out)]
-        return Batch(*moved, self.tgt_mask.to(device, non_blocking=True), self.samples, self.target_tokens)
+        names = ("src", "src_mask", "tgt_in", "tgt_out", "tgt_mask")
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
 
 def _pad(rows: Sequence[np.ndarray], first: Sequence[int], last: Sequence[int]) -> Tensor:

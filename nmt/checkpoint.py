@@ -221,18 +221,20 @@ def _read_config(path: Path) -> RunConfig:
 def model_card(manifest: Mapping[str, Any]) -> str:
     """README of a model directory, from its manifest."""
     direction = manifest["direction"]
-    return "\n".join([
-        f"# {direction['source']} → {direction['target']}: {manifest['architecture']}",
-        "",
-        f"{manifest['parameters']:,} parameters, vocabulary of {manifest['vocabulary']['source']:,} (source) and "
-        f"{manifest['vocabulary']['target']:,} (target) pieces, made by nmt {manifest['nmt_version']}.",
-        "",
-        "```sh",
-        "nmt translate -m DIRECTORY < input.txt > output.txt",
-        "```",
-        "",
-        *_card_lines(manifest),
-    ])
+    return "\n".join(
+        [
+            f"# {direction['source']} → {direction['target']}: {manifest['architecture']}",
+            "",
+            f"{manifest['parameters']:,} parameters, vocabulary of {manifest['vocabulary']['source']:,} (source) and "
+            f"{manifest['vocabulary']['target']:,} (target) pieces, made by nmt {manifest['nmt_version']}.",
+            "",
+            "```sh",
+            "nmt translate -m DIRECTORY < input.txt > output.txt",
+            "```",
+            "",
+            *_card_lines(manifest),
+        ]
+    )
 
 
 def _card_lines(manifest: Mapping[str, Any]) -> Iterator[str]:

@@ -93,9 +93,7 @@ class TransformerConfig:
     alignment_layer: int = setting(-1, "decoder layer whose cross-attention is reported, mean over heads; -1 the last")
 
     def __post_init__(self) -> None:
-        _check_positive(
-            self, "model_size", "ffn_size", "num_heads", "num_encoder_layers", "num_decoder_layers"
-        )
+        _check_positive(self, "model_size", "ffn_size", "num_heads", "num_encoder_layers", "num_decoder_layers")
         _check_probability("dropout", self.dropout)
         divides = self.model_size % self.num_heads == 0
         _require(divides, "num_heads", self.num_heads, f"it must divide model_size = {self.model_size}")
@@ -220,23 +218,43 @@ PRESETS: Final[dict[str, dict[str, dict[str, Any]]]] = {
         "tiny": {"embedding_size": 128, "hidden_size": 256, "attention_size": 128, "max_updates": 1200, "lr": 2e-3},
         "small": {"embedding_size": 256, "hidden_size": 512, "attention_size": 256},
         "base": {
-            **{"embedding_size": 512, "hidden_size": 1024, "attention_size": 512},
-            **{"num_layers": 2, "max_updates": 30000},
+            "embedding_size": 512,
+            "hidden_size": 1024,
+            "attention_size": 512,
+            "num_layers": 2,
+            "max_updates": 30000,
         },
     },
     "transformer": {
         "tiny": {
-            **{"model_size": 128, "ffn_size": 512, "num_encoder_layers": 2, "num_decoder_layers": 2},
-            **{"max_updates": 1200, "lr": 3e-3, "warmup_updates": 200},
+            "model_size": 128,
+            "ffn_size": 512,
+            "num_encoder_layers": 2,
+            "num_decoder_layers": 2,
+            "max_updates": 1200,
+            "lr": 3e-3,
+            "warmup_updates": 200,
         },
         "small": {"model_size": 256, "ffn_size": 1024, "num_encoder_layers": 3, "num_decoder_layers": 3},
         "base": {
-            **{"model_size": 512, "ffn_size": 2048, "num_heads": 8},
-            **{"num_encoder_layers": 6, "num_decoder_layers": 6, "max_updates": 50000, "warmup_updates": 4000},
+            "model_size": 512,
+            "ffn_size": 2048,
+            "num_heads": 8,
+            "num_encoder_layers": 6,
+            "num_decoder_layers": 6,
+            "max_updates": 50000,
+            "warmup_updates": 4000,
         },
         "big": {
-            **{"model_size": 1024, "ffn_size": 4096, "num_heads": 16, "dropout": 0.3, "lr": 5e-4},
-            **{"num_encoder_layers": 6, "num_decoder_layers": 6, "max_updates": 100000, "warmup_updates": 4000},
+            "model_size": 1024,
+            "ffn_size": 4096,
+            "num_heads": 16,
+            "dropout": 0.3,
+            "lr": 5e-4,
+            "num_encoder_layers": 6,
+            "num_decoder_layers": 6,
+            "max_updates": 100000,
+            "warmup_updates": 4000,
         },
     },
 }

@@ -12,7 +12,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from nmt.errors import DataError
 
@@ -135,7 +135,7 @@ class LineReader:
                 raise DataError(f"{self.name}:{self.number} is longer than {MAX_SKIPPED >> 20} MiB: this is not text")
 
 
-def open_binary(path: Path, *, observe: Callable[[bytes], object] | None = None) -> BinaryIO:
+def open_binary(path: Path, *, observe: Callable[[bytes], object] | None = None) -> io.BufferedReader:
     """Open a file for reading, unpacked if its content says gzip, bzip2, xz or Zstandard.
 
     Args:
@@ -149,7 +149,7 @@ def open_binary(path: Path, *, observe: Callable[[bytes], object] | None = None)
         raw: io.RawIOBase = io.FileIO(path, "rb")
     except OSError as error:
         raise DataError(f"cannot read {printable(str(path))}: {error.strerror}") from error
-    packed = io.BufferedReader(_Named(raw, path, observe), 1 << 18)
+    packed: io.BufferedReader[Any] = io.BufferedReader(_Named(raw, path, observe), 1 << 18)
     head = packed.peek(6)[:6]
     unpack = _unpacker(head, path)
     if unpack is None:
@@ -157,7 +157,7 @@ def open_binary(path: Path, *, observe: Callable[[bytes], object] | None = None)
     return io.BufferedReader(_Named(unpack(packed), path, None, owner=packed), 1 << 18)
 
 
-def _unpacker(head: bytes, path: Path) -> Callable[[BinaryIO], Any] | None:
+def _unpacker(head: bytes, path: Path) -> Callable[[io.BufferedReader], Any] | None:
     """What unpacks a file that starts with the bytes `head`; `None` for a plain one."""
     if head.startswith(b"\x1f\x8b"):
         return lambda file: gzip.GzipFile(fileobj=file, mode="rb")
@@ -171,9 +171,40 @@ def _unpacker(head: bytes, path: Path) -> Callable[[BinaryIO], Any] | None:
         except ImportError:
             hint = "install the package zstandard (pip install zstandard), or unpack it first"
             raise DataError(f"{printable(str(path))} is Zstandard-compressed: {hint}") from None
-        # zstandard's own stream_reader ends at the first frame unless told otherwise
-        return lambda file: zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+        return lambda file: _Zstandard(file, zstandard.ZstdDecompressor().decompressobj)
     return None
+
+
+class _Zstandard:
+    """Unpacks all frames of a Zstandard file; zstandard's own reader takes one that is cut short for its end."""
+
+    _STEP: Final = 2048  # packed bytes at a time: they unpack to 64 MiB at worst
+
+    def __init__(self, packed: io.BufferedReader, new_frame: Callable[[], Any]) -> None:
+        self._packed = packed
+        self._new_frame = new_frame
+        self._frame: Any = None
+        self._ready = io.BytesIO()
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes; none at the end."""
+        while not (result := self._ready.read(size)):
+            data = self._packed.read(self._STEP)
+            if not data and self._frame is not None and not self._frame.eof:
+                raise EOFError
+            if not data:
+                return b""
+            unpacked = []
+            while data:
+                if self._frame is None or self._frame.eof:
+                    self._frame = self._new_frame()
+                unpacked.append(self._frame.decompress(data))
+                data = self._frame.unused_data
+            self._ready = io.BytesIO(b"".join(unpacked))
+        return result
+
+    def close(self) -> None:
+        """Nothing is held but the packed file, which its owner closes."""
 
 
 class _Named(io.RawIOBase):
@@ -184,7 +215,7 @@ class _Named(io.RawIOBase):
         inner: Any,
         path: Path,
         observe: Callable[[bytes], object] | None,
-        owner: BinaryIO | None = None,
+        owner: io.BufferedReader | None = None,
     ) -> None:
         self._inner = inner
         self._path = path
@@ -223,7 +254,7 @@ class _Named(io.RawIOBase):
         super().close()
 
 
-def refuse_utf16(stream: BinaryIO, path: Path) -> None:
+def refuse_utf16(stream: io.BufferedIOBase, path: Path) -> None:
     """Raise `DataError` if the stream, at its start, is UTF-16 or UTF-32: by its mark, or by its zero bytes."""
     if not isinstance(stream, io.BufferedReader):
         return
@@ -254,7 +285,7 @@ def read_text_lines(path: Path) -> list[str]:
 class _Bounded:
     """`readline` over a stream that raises `DataError` beyond `MAX_SMALL_FILE` bytes."""
 
-    def __init__(self, stream: BinaryIO, path: Path) -> None:
+    def __init__(self, stream: io.BufferedIOBase, path: Path) -> None:
         self._stream = stream
         self._path = path
         self._left = MAX_SMALL_FILE

@@ -6,12 +6,13 @@ sets (leaks) and the sample.
 """
 
 import dataclasses
+import io
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -353,7 +354,7 @@ def auto_vocab_size(pairs: int) -> int:
     return next((size for limit, size in AUTO_VOCAB_SIZES if pairs <= limit), LARGEST_AUTO_VOCAB)
 
 
-def _read_pairs(source: BinaryIO, target: BinaryIO) -> Iterator[tuple[str, str]]:
+def _read_pairs(source: io.BufferedIOBase, target: io.BufferedIOBase) -> Iterator[tuple[str, str]]:
     for src, tgt in zip(source, target, strict=True):
         yield src[:-1].decode(), tgt[:-1].decode()
 

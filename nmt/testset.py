@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
 from nmt.corpora import Reading, open_corpus
 from nmt.dataset import DataDirectory
@@ -37,14 +36,13 @@ class TestSet:
         return max(map(len, self.refs))
 
 
-def read_lines(path: Path, stdin: BinaryIO) -> list[str]:
-    """Lines of a text file, `-` for the binary stream `stdin`."""
+def read_lines(path: Path, stdin: LineReader) -> list[str]:
+    """Lines of a text file, `-` for those of `stdin`."""
     if str(path) != "-":
         return read_text_lines(path)
-    reader = LineReader(stdin)
-    lines = list(reader)
-    if reader.first_invalid is not None:
-        raise DataError(f"standard input:{reader.first_invalid} is not UTF-8")
+    lines = list(stdin)
+    if stdin.first_invalid is not None:
+        raise DataError(f"standard input:{stdin.first_invalid} is not UTF-8")
     return lines
 
 

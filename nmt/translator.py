@@ -265,7 +265,7 @@ class Translator:
 
     def _candidate(self, parts: tuple[Hypothesis, ...]) -> Candidate:
         texts = [self.tokenizers.target.decode(part.tokens).strip() for part in parts]
-        whole = Hypothesis(tuple(t for p in parts for t in p.tokens), sum(part.score for part in parts), None)
+        whole = Hypothesis(tuple(t for p in parts for t in p.tokens), sum((part.score for part in parts), 0.0), None)
         score = whole.normalised(self.options.length_penalty)
         return Candidate(" ".join(filter(None, texts)), score, whole.score, parts)
 

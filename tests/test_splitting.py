@@ -45,7 +45,7 @@ def test_nothing_is_lost_and_every_piece_fits(text: str, limit: int) -> None:
     assert all(0 < len(piece) <= limit for piece in pieces)
 
 
-def test_a_mebibyte_of_anything_is_split_in_linear_time() -> None:
+def test_any_long_text_is_split_in_linear_time() -> None:
     """Not quadratic: each of these would take hours if it were."""
-    for text in ("." * 2**20, " " * 2**20 + "a", "! " * 2**19, "a" * 2**20, '." ' * 2**18):
+    for text in ("." * 2**18, " " * 2**18 + "a", "! " * 2**17, "a" * 2**18, '." ' * 2**16):
         assert all(len(piece) <= 500 for piece in split_text(text, len, 500))

@@ -3,6 +3,7 @@ import io
 import pytest
 
 from nmt.errors import DataError
+from nmt.lines import LineReader
 from nmt.testset import TestSet, read_corpus, read_lines, read_references, read_sources, read_test_files
 
 
@@ -74,9 +75,9 @@ def test_missing_file_is_named(tmp_path):
 def test_standard_input(tmp_path):
     from pathlib import Path
 
-    assert read_lines(Path("-"), io.BytesIO(b"one\r\ntwo")) == ["one", "two"]
+    assert read_lines(Path("-"), LineReader(io.BytesIO(b"one\r\ntwo"))) == ["one", "two"]
     with pytest.raises(DataError, match="standard input:2 is not UTF-8"):
-        read_lines(Path("-"), io.BytesIO(b"one\n\xff\n"))
+        read_lines(Path("-"), LineReader(io.BytesIO(b"one\n\xff\n")))
 
 
 def test_corpus_spec(tmp_path):

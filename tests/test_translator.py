@@ -49,7 +49,7 @@ def test_no_lines_no_translations() -> None:
     assert copying().translate([]) == []
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(st.lists(st.text(max_size=20), max_size=4))
 def test_any_text_gives_one_printable_line_each(lines: list[str]) -> None:
     found = texts(copying().translate(lines))

@@ -182,11 +182,12 @@ def _refuse_with_hyp(search: dict[str, Any]) -> None:
 
 def _score_file(hyp: Path, where: _Where, *, examples: bool) -> _Done:
     from nmt.evaluation import evaluate as evaluate_hyps
+    from nmt.lines import LineReader
     from nmt.report import EXAMPLES
     from nmt.testset import read_lines
 
     test = where.read("fr", "en", needs_sources=False)
-    hyps = read_lines(hyp, sys.stdin.buffer)
+    hyps = read_lines(hyp, LineReader(sys.stdin.buffer))
     if len(hyps) != len(test.refs):
         name = "standard input" if str(hyp) == "-" else str(hyp)
         raise DataError(f"{name} has {len(hyps)} lines, {test.name} has {len(test.refs)}")

@@ -5,6 +5,7 @@ Typer's test runner alike.
 """
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -21,12 +22,15 @@ from typer.core import TyperCommand, TyperGroup
 
 import nmt
 from nmt.cli import console
+from nmt.cli.help_page import plain_usage, short_help, write_help
 from nmt.errors import NMTError, did_you_mean
 
 BROKEN_PIPE: Final = 141
 INTERRUPTED: Final = 130
 TERMINATED: Final = 143
 HELP_WIDTH: Final = 100
+_STREAM_ERRORS: Final = (errno.EBADF, errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT)
+"""What writing to (or reading from) a standard stream can fail with."""
 CONTEXT_SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": HELP_WIDTH}
 
 
@@ -81,67 +85,7 @@ def _common_parameters() -> list[Any]:
     return parameters
 
 
-# -- help --------------------------------------------------------------------------------------------------
-
-
-def _paragraphs(text: str) -> list[str]:
-    return [part.strip("\n") for part in re.split(r"\n[ \t]*\n", text) if part.strip()]
-
-
-def _is_example(paragraph: str) -> bool:
-    return paragraph.startswith(("Examples:", "Example:"))
-
-
-def _write_help(command: Any, ctx: Any, formatter: Any) -> None:
-    """Summary, examples, usage, the rest of the text, options."""
-    paragraphs = _paragraphs(command.help or "")
-    examples = [part for part in paragraphs if _is_example(part)]
-    others = [part for part in paragraphs if not _is_example(part)]
-    for summary in others[:1]:
-        formatter.write_text(" ".join(summary.split()))
-        formatter.write_paragraph()
-    for example in examples:
-        title, *lines = example.split("\n")
-        formatter.write(title + "\n")
-        formatter.write("".join(f"  {line.strip()}\n" for line in lines))
-        formatter.write_paragraph()
-    command.format_usage(ctx, formatter)
-    for paragraph in others[1:]:
-        formatter.write_paragraph()
-        if any(line.startswith(" ") for line in paragraph.split("\n")):
-            formatter.write(paragraph + "\n")
-        else:
-            formatter.write_text(" ".join(paragraph.split()))
-    _write_parameters(command, ctx, formatter)
-    command.format_epilog(ctx, formatter)
-
-
-def _write_parameters(command: Any, ctx: Any, formatter: Any) -> None:
-    """Arguments, options and, of a group, commands; types in plain words."""
-    rows: dict[str, list[tuple[str, str]]] = {"argument": [], "option": []}
-    for parameter in command.get_params(ctx):
-        record = parameter.get_help_record(ctx)
-        if record is not None:
-            kind = parameter.param_type_name
-            name = re.sub(r"<list\[(.*?)\]>", r"<\1>", record[0]).replace("<Path>", "<path>")
-            name = name.partition(" <")[0] if kind == "argument" else name
-            text = re.sub(r"\[default: \((.*?)\)", r"[default: \1", record[1].replace("  [", " ["))
-            rows[kind].append((name.replace(" range>", ">"), text))
-    if isinstance(command, TyperGroup):
-        command.format_commands(ctx, formatter)
-    for kind, records in rows.items():
-        if records:
-            with formatter.section(f"{kind.capitalize()}s"):
-                formatter.write_dl(records)
-
-
-def _plain_usage(pieces: list[str]) -> list[str]:
-    return [re.sub(r"^\{(.*)\}", r"\1", piece) for piece in pieces]
-
-
-def _short_help(command: Any) -> str:
-    """First line of the help, up to a colon."""
-    return re.split(r":\s|\n", str(command.short_help or command.help or "").strip())[0].rstrip(".")
+# -- commands ----------------------------------------------------------------------------------------------
 
 
 class Command(TyperCommand):
@@ -156,15 +100,15 @@ class Command(TyperCommand):
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Words of the usage line: `NAME` for a required argument, `[NAME]` for another."""
-        return _plain_usage(super().collect_usage_pieces(ctx))
+        return plain_usage(super().collect_usage_pieces(ctx))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help page."""
-        _write_help(self, ctx, formatter)
+        write_help(self, ctx, formatter)
 
-    def get_short_help_str(self, limit: int = 45) -> str:
+    def getshort_help_str(self, limit: int = 45) -> str:
         """What `nmt --help` says of it."""
-        return _short_help(self)
+        return short_help(self)
 
 
 class Group(TyperGroup):
@@ -177,15 +121,15 @@ class Group(TyperGroup):
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Words of the usage line: `NAME` for a required argument, `[NAME]` for another."""
-        return _plain_usage(super().collect_usage_pieces(ctx))
+        return plain_usage(super().collect_usage_pieces(ctx))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help page."""
-        _write_help(self, ctx, formatter)
+        write_help(self, ctx, formatter)
 
-    def get_short_help_str(self, limit: int = 45) -> str:
+    def getshort_help_str(self, limit: int = 45) -> str:
         """What `nmt --help` says of it."""
-        return _short_help(self)
+        return short_help(self)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names of the commands, groups first."""
@@ -259,7 +203,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if _is_out_of_memory(error):
         return "out of memory: try a smaller --batch-tokens, or a smaller model", 5
     if isinstance(error, OSError) and error.strerror:
-        name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "standard input or output"
+        stream = "standard input or output" if error.errno in _STREAM_ERRORS else type(error).__name__
+        name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else stream
         return f"{name}: {error.strerror}", 1
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("nmt"):
         return f"the Python package '{error.name}' is missing: nmt doctor says how to install it", 1

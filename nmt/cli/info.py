@@ -31,7 +31,11 @@ def info(
     if json_output:
         print(json.dumps({"schema": 1, **document}, ensure_ascii=False, indent=2, allow_nan=False))
         return
-    console.table(_model_rows(document) if document["kind"] == "model" else _data_rows(document))
+    try:
+        rows = _model_rows(document) if document["kind"] == "model" else _data_rows(document)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"the manifest of {path} is damaged: {type(error).__name__} {error}") from error
+    console.table(rows)
 
 
 def kind_of(path: Path) -> Literal["model", "data"]:
@@ -106,11 +110,13 @@ def _size(count: int) -> str:
     return f"{count / 1e6:,.1f} MB" if count >= 100_000 else f"{count / 1e3:,.1f} kB"
 
 
-def _corpus_rows(corpora: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def _corpus_rows(title: str, corpora: list[dict[str, Any]]) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for corpus in corpora:
         licence = corpus.get("licence") or "licence not stated"
-        rows.append(("" if rows else "Corpora", f"{corpus.get('spec')}: {licence}"))
+        kept = corpus.get("kept")
+        pairs = "" if kept is None else f", {kept:,} pairs"
+        rows.append(("" if rows else title, f"{corpus.get('spec')}: {licence}{pairs}"))
     return rows
 
 
@@ -132,7 +138,7 @@ def _model_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     settings = [f"{key} {value}" for key, value in (config.get("model") or {}).items()]
     rows += [("Settings" if i == 0 else "", ", ".join(settings[i : i + 5])) for i in range(0, len(settings), 5)]
-    rows += _corpus_rows((facts.get("data") or {}).get("corpora") or [])
+    rows += _corpus_rows("Trained on", (facts.get("data") or {}).get("corpora") or [])
     for i, (key, value) in enumerate((facts.get("training") or {}).items()):
         rows.append(("" if i else "Training", f"{str(key).replace('_', ' ')}: {value}"))
     for score in facts.get("scores") or []:
@@ -156,5 +162,5 @@ def _data_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         why = ", ".join(f"{value:,} {key.replace('_', ' ')}" for key, value in dropped.items())
         read = f" of {split['read']:,} read" if "read" in split else ""
         rows.append((name, f"{split['kept']:,} pairs{read}" + (f"; dropped: {why}" if why else "")))
-    rows += _corpus_rows(facts.get("corpora") or [])
+        rows += _corpus_rows("", (facts.get("corpora") or {}).get(name) or [])
     return rows

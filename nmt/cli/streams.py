@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from nmt.cli.console import visible
 from nmt.errors import DataError, NMTError, UsageError
@@ -44,10 +44,20 @@ class Line:
 
 
 @runtime_checkable
-class _Source(Protocol):
+class _Readable(Protocol):
     def readline(self, size: int = -1, /) -> bytes: ...
 
+
+@runtime_checkable
+class _Source(_Readable, Protocol):
     def ready(self) -> bool: ...
+
+
+@runtime_checkable
+class _Writable(Protocol):
+    def write(self, data: bytes, /) -> object: ...
+
+    def flush(self) -> object: ...
 
 
 class Arrivals:
@@ -99,7 +109,7 @@ class Arrivals:
 class _Plain:
     """A stream without a descriptor, or one that is unpacked: all of it counts as arrived."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: _Readable) -> None:
         self._stream = stream
 
     def ready(self) -> bool:
@@ -167,14 +177,14 @@ class Input:
 
     def _open(self, stack: contextlib.ExitStack) -> _Source:
         if self.path == STDIN:
-            stream: BinaryIO = sys.stdin.buffer
+            stream = sys.stdin.buffer
             descriptor = _descriptor(stream)
             if descriptor is None:
                 return _Plain(stream)
         elif self.path.is_file():
-            stream = stack.enter_context(open_binary(self.path))
-            refuse_utf16(stream, self.path)
-            return _Plain(stream)
+            file = stack.enter_context(open_binary(self.path))
+            refuse_utf16(file, self.path)
+            return _Plain(file)
         else:
             try:
                 descriptor = os.open(self.path, os.O_RDONLY)
@@ -201,9 +211,9 @@ def _check_readable(path: Path, name: str) -> None:
         raise DataError(f"cannot read {name}: Permission denied")
 
 
-def _descriptor(stream: BinaryIO) -> int | None:
+def _descriptor(stream: Any) -> int | None:
     try:
-        return stream.fileno()
+        return int(stream.fileno())
     except (OSError, AttributeError, io.UnsupportedOperation):
         return None
 
@@ -266,7 +276,7 @@ def _refuse_input(path: Path, name: str, inputs: Sequence[Input]) -> None:
             raise UsageError(f"{name} is the input itself: choose another name for the output")
 
 
-def _stream_writer(stream: BinaryIO) -> Write:
+def _stream_writer(stream: _Writable) -> Write:
     def write(lines: Iterable[str]) -> None:
         stream.write(b"".join(_encode(line) for line in lines))
         stream.flush()

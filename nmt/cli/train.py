@@ -28,7 +28,9 @@ def train(
     ] = None,
     arch: Annotated[str | None, typer.Option(help="gru, attention or transformer.")] = None,
     out: Annotated[Path | None, typer.Option(help="Model directory to write.")] = None,
-    preset: Annotated[str | None, typer.Option(help="tiny, small, base, or big (Transformer). [default: small]")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="tiny, small (if not given), base; big (transformer only).")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with tables [model] and [training].")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting; see --dry-run for all.")
@@ -186,7 +188,7 @@ class _Stop:
         console.note("stopping: finishing this update and saving (again to stop at once)")
 
 
-class _stop_signal(AbstractContextManager[_Stop]):  # noqa: N801 - used as a function
+class _stop_signal(AbstractContextManager[_Stop]):
     """Catch SIGINT and SIGTERM for the block."""
 
     def __enter__(self) -> _Stop:

@@ -18,7 +18,8 @@ def describe_record(record: dict[str, Any]) -> str:
         case "train":
             loss = f"loss {record.get('loss', math.nan):.3f}  ppl {record.get('perplexity', math.nan):.1f}"
             speed = f"{record['tokens_per_second']:,.0f} tok/s"
-            return f"update {record['update']:>6}  epoch {record['epoch']:>2}  {loss}  {speed}  {_clock(record['seconds'])}"
+            place = f"update {record['update']:>6}  epoch {record['epoch']:>2}"
+            return f"{place}  {loss}  {speed}  {_clock(record['seconds'])}"
         case "valid":
             scores = f"BLEU {record['bleu']:.2f}  loss {record['loss']:.3f}  ppl {record['perplexity']:.1f}"
             best = "  best" if record["best"] else ""

@@ -17,7 +17,8 @@ from nmt.nn.attention import AdditiveScore, attend
 from nmt.nn.dropout import Dropout
 from nmt.nn.embedding import OutputLayer, embedding_scale, source_and_target_embeddings
 from nmt.nn.readout import MaxoutReadout
-from nmt.nn.recurrent import make_cell
+from nmt.nn.recurrent import Cell, make_cell
+from nmt.nn.stack import Stack
 from nmt.nn.step_linear import StepWeight
 
 
@@ -52,8 +53,8 @@ class AttentionGRUSeq2Seq(Seq2Seq[AttentionGRUState]):
         )
         self.score = AdditiveScore(hidden, hidden, config.attention_size)
         inputs = [size + hidden] + [hidden] * (config.num_layers - 1)
-        self.cells = nn.ModuleList(make_cell(config.cell, width, hidden) for width in inputs)
-        self.bridge = Bridge(self.encoder.final_size, self.cells[0].state_size, config.num_layers)  # type: ignore[arg-type]
+        self.cells: Stack[Cell] = Stack(make_cell(config.cell, width, hidden) for width in inputs)
+        self.bridge = Bridge(self.encoder.final_size, self.cells[0].state_size, config.num_layers)
         self.readout = MaxoutReadout([hidden, size, hidden], size)
         tied = None if config.tie_embeddings == "none" else self.tgt_embedding
         self.output = OutputLayer(size, target_vocab_size, tied)
@@ -67,16 +68,16 @@ class AttentionGRUSeq2Seq(Seq2Seq[AttentionGRUState]):
     def step(self, tokens: Int[Tensor, " N"], state: AttentionGRUState) -> StepOutput[AttentionGRUState]:
         """Look up with the old state, then advance every layer."""
         embedded = self.dropout(self.tgt_embedding(tokens) * self.scale)
-        query = self.cells[-1].output(state.layers[-1])  # type: ignore[operator]
+        query = self.cells[-1].output(state.layers[-1])
         # The K rows of a sentence are K queries over one memory: (B*K, D) -> (B, K, D).
-        grouped = query.unflatten(0, (len(state.memory), -1))
+        grouped = query.reshape(len(state.memory), -1, query.shape[-1])
         context, weights = attend(self.score(grouped, state.keys), state.memory, state.src_mask)
         context = context.flatten(0, 1).to(embedded.dtype)
         x = torch.cat([embedded, context], -1)
         layers = []
         for index, (cell, previous) in enumerate(zip(self.cells, state.layers, strict=True)):
             layers.append(cell(self.dropout(x) if index else x, previous))
-            x = cell.output(layers[-1])  # type: ignore[operator]
+            x = cell.output(layers[-1])
         features = self.dropout(self.readout(x, embedded, context))
         new = AttentionGRUState(tuple(layers), state.memory, state.keys, state.src_mask)
         return StepOutput(self.output(features), new, weights.flatten(0, 1))
@@ -89,23 +90,23 @@ class AttentionGRUSeq2Seq(Seq2Seq[AttentionGRUState]):
         embedded = self.dropout(self.tgt_embedding(tgt_in) * self.scale)
         size = embedded.shape[-1]
         first = self.cells[0].input
-        from_token = nn.functional.linear(embedded, first.weight[:, :size], first.bias)  # type: ignore[index, union-attr, arg-type]
-        from_context = StepWeight(first.weight[:, size:], None)  # type: ignore[index, union-attr]
-        inputs = [StepWeight(cell.input.weight, cell.input.bias) for cell in self.cells[1:]]  # type: ignore[union-attr, arg-type]
-        recurrent = [cell.step_weight() for cell in self.cells]  # type: ignore[operator]
+        from_token = nn.functional.linear(embedded, first.weight[:, :size], first.bias)
+        from_context = StepWeight(first.weight[:, size:], None)
+        inputs = [StepWeight(cell.input.weight, cell.input.bias) for cell in list(self.cells)[1:]]
+        recurrent = [cell.step_weight() for cell in self.cells]
         query_weight = StepWeight(self.score.w.weight, self.score.w.bias)
         layers, states, contexts = list(state.layers), [], []
         for token_part in from_token.unbind(1):
-            query = query_weight(self.cells[-1].output(layers[-1]))  # type: ignore[operator]
+            query = query_weight(self.cells[-1].output(layers[-1]))
             scores = self.score.from_projected(query[:, None], state.keys)
             context = attend(scores, state.memory, state.src_mask).context[:, 0]
             x = token_part + from_context(context)
             for index, cell in enumerate(self.cells):
                 if index:
-                    x = inputs[index - 1](self.dropout(cell.output(layers[index - 1])))  # type: ignore[operator]
-                from_hidden = recurrent[index](cell.output(layers[index]))  # type: ignore[operator]
-                layers[index] = cell.advance(x, from_hidden, layers[index])  # type: ignore[operator]
-            states.append(self.cells[-1].output(layers[-1]))  # type: ignore[operator]
+                    x = inputs[index - 1](self.dropout(cell.output(layers[index - 1])))
+                from_hidden = recurrent[index](cell.output(layers[index]))
+                layers[index] = cell.advance(x, from_hidden, layers[index])
+            states.append(self.cells[-1].output(layers[-1]))
             contexts.append(context)
         features: Tensor = self.dropout(self.readout(torch.stack(states, 1), embedded, torch.stack(contexts, 1)))
         return features

@@ -7,7 +7,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from nmt.nn.dropout import Dropout
-from nmt.nn.recurrent import make_cell, reverse_within_length, run_cell
+from nmt.nn.recurrent import Cell, make_cell, reverse_within_length, run_cell
+from nmt.nn.stack import Stack
 
 
 class Encoded(NamedTuple):
@@ -39,12 +40,11 @@ class RecurrentEncoder(nn.Module):
         super().__init__()
         directions = 2 if bidirectional else 1
         sizes = [input_size] + [hidden_size] * (num_layers - 1)
-        self.layers = nn.ModuleList(
-            nn.ModuleList(make_cell(kind, size, hidden_size // directions) for _ in range(directions))
-            for size in sizes
+        self.layers: Stack[Stack[Cell]] = Stack(
+            Stack(make_cell(kind, size, hidden_size // directions) for _ in range(directions)) for size in sizes
         )
         self.dropout = Dropout(dropout)
-        self.final_size = sum(cell.state_size for cell in self.layers[0])  # type: ignore[union-attr, misc]
+        self.final_size = sum(cell.state_size for cell in self.layers[0])
 
     def forward(self, x: Float[Tensor, "B S E"], mask: Bool[Tensor, "B S"]) -> Encoded:
         """Read `x` where `mask` is True."""
@@ -52,7 +52,7 @@ class RecurrentEncoder(nn.Module):
         for index, cells in enumerate(self.layers):
             x = self.dropout(x) if index else x
             outputs, last = [], []
-            for backward, cell in enumerate(cells):  # type: ignore[arg-type]
+            for backward, cell in enumerate(cells):
                 inputs = reverse_within_length(x, mask) if backward else x
                 states = run_cell(cell, inputs, mask, x.new_zeros(len(x), cell.state_size, dtype=torch.float32))
                 last.append(states[:, -1])
@@ -71,7 +71,7 @@ class Bridge(nn.Module):
 
     def __init__(self, final_size: int, state_size: int, num_layers: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(final_size, state_size) for _ in range(num_layers))
+        self.layers: Stack[nn.Linear] = Stack(nn.Linear(final_size, state_size) for _ in range(num_layers))
 
     def forward(self, final: Float[Tensor, "B L F"]) -> tuple[Float[Tensor, "B state"], ...]:
         """One state a decoder layer."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from nmt.config import GRUConfig
 from nmt.models.encoders import Bridge, RecurrentEncoder
@@ -18,7 +18,8 @@ from nmt.models.interface import DecoderState, Seq2Seq, StepOutput, per_sentence
 from nmt.nn.dropout import Dropout
 from nmt.nn.embedding import OutputLayer, embedding_scale, source_and_target_embeddings
 from nmt.nn.readout import MaxoutReadout
-from nmt.nn.recurrent import make_cell, reverse_within_length, run_cell
+from nmt.nn.recurrent import Cell, make_cell, reverse_within_length, run_cell
+from nmt.nn.stack import Stack
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class GRUSeq2Seq(Seq2Seq[GRUState]):
         )
         self.summary_size = hidden if config.summary_every_step else 0
         inputs = [size + self.summary_size] + [hidden] * (config.num_layers - 1)
-        self.cells = nn.ModuleList(make_cell(config.cell, width, hidden) for width in inputs)
-        self.bridge = Bridge(self.encoder.final_size, self.cells[0].state_size, config.num_layers)  # type: ignore[arg-type]
+        self.cells: Stack[Cell] = Stack(make_cell(config.cell, width, hidden) for width in inputs)
+        self.bridge = Bridge(self.encoder.final_size, self.cells[0].state_size, config.num_layers)
         self.readout = MaxoutReadout([hidden, size, self.summary_size], size)
         tied = None if config.tie_embeddings == "none" else self.tgt_embedding
         self.output = OutputLayer(size, target_vocab_size, tied)
@@ -75,7 +76,7 @@ class GRUSeq2Seq(Seq2Seq[GRUState]):
         layers = []
         for index, (cell, previous) in enumerate(zip(self.cells, state.layers, strict=True)):
             layers.append(cell(self.dropout(x) if index else x, previous))
-            x = cell.output(layers[-1])  # type: ignore[operator]
+            x = cell.output(layers[-1])
         features = self.dropout(self.readout(x, embedded, summary))
         return StepOutput(self.output(features), GRUState(tuple(layers), state.summary), None)
 
@@ -89,6 +90,6 @@ class GRUSeq2Seq(Seq2Seq[GRUState]):
         everywhere = torch.ones_like(tgt_in, dtype=torch.bool)
         x = torch.cat([embedded, summary], -1)
         for index, (cell, first) in enumerate(zip(self.cells, state.layers, strict=True)):
-            x = cell.output(run_cell(cell, self.dropout(x) if index else x, everywhere, first))  # type: ignore[operator, arg-type]
+            x = cell.output(run_cell(cell, self.dropout(x) if index else x, everywhere, first))
         features: Tensor = self.dropout(self.readout(x, embedded, summary))
         return features

@@ -20,6 +20,7 @@ from nmt.nn.dropout import Dropout
 from nmt.nn.embedding import OutputLayer, embedding_scale, source_and_target_embeddings
 from nmt.nn.feed_forward import FeedForward
 from nmt.nn.positions import SinusoidalPositions
+from nmt.nn.stack import Stack
 
 KeysValues = tuple[Tensor, Tensor]
 """Keys and values of every head, each (B, H, S, d)."""
@@ -48,7 +49,8 @@ class Residual(nn.Module):
     def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
         """Apply `sublayer` around the residual stream `x`."""
         if self.pre:
-            return x + self.dropout(sublayer(self.norm(x)))
+            added: Tensor = x + self.dropout(sublayer(self.norm(x)))
+            return added
         normed: Tensor = self.norm(x + self.dropout(sublayer(x)))
         return normed
 
@@ -60,13 +62,14 @@ class EncoderLayer(nn.Module):
         super().__init__()
         self.attention = MultiHeadAttention(config.model_size, config.num_heads, config.dropout)
         self.feed_forward = FeedForward(config.model_size, config.ffn_size, config.dropout)
-        self.residuals = nn.ModuleList(Residual(config) for _ in range(2))
+        self.residuals: Stack[Residual] = Stack(Residual(config) for _ in range(2))
 
     def forward(self, x: Float[Tensor, "B S D"], mask: Bool[Tensor, "B 1 1 S"]) -> Float[Tensor, "B S D"]:
         """Every source position looks at every real one."""
 
         def attend(normed: Tensor) -> Tensor:
-            return self.attention(normed, self.attention.project_keys(normed), mask)[0]  # type: ignore[no-any-return]
+            context: Tensor = self.attention(normed, self.attention.project_keys(normed), mask)[0]
+            return context
 
         x = self.residuals[0](x, attend)
         y: Tensor = self.residuals[1](x, self.feed_forward)
@@ -91,7 +94,7 @@ class DecoderLayer(nn.Module):
         self.self_attention = MultiHeadAttention(config.model_size, config.num_heads, config.dropout)
         self.cross_attention = MultiHeadAttention(config.model_size, config.num_heads, config.dropout)
         self.feed_forward = FeedForward(config.model_size, config.ffn_size, config.dropout)
-        self.residuals = nn.ModuleList(Residual(config) for _ in range(3))
+        self.residuals: Stack[Residual] = Stack(Residual(config) for _ in range(3))
 
     def forward(
         self,
@@ -99,7 +102,7 @@ class DecoderLayer(nn.Module):
         past: KeysValues | None,
         memory: KeysValues,
         *,
-        causal_mask: Bool[Tensor, "T T"] | None,
+        causal_mask: Bool[Tensor, "1 1 T T"] | None,
         src_mask: Bool[Tensor, "B 1 1 S"],
         need_weights: bool,
     ) -> Decoded:
@@ -113,7 +116,8 @@ class DecoderLayer(nn.Module):
             if past is not None:
                 now = (torch.cat([past[0], now[0]], 2), torch.cat([past[1], now[1]], 2))
             seen.append(now)
-            return self.self_attention(normed, now, causal_mask)[0]  # type: ignore[no-any-return]
+            context: Tensor = self.self_attention(normed, now, causal_mask)[0]
+            return context
 
         def attend_source(normed: Tensor) -> Tensor:
             # The K rows of a sentence are K more queries over one memory: (B*K, T, D) -> (B, K*T, D).
@@ -122,7 +126,8 @@ class DecoderLayer(nn.Module):
             if w is not None:  # (B, H, K*T, S) -> (B*K, H, T, S)
                 w = w.unflatten(2, (-1, normed.shape[1])).transpose(1, 2).flatten(0, 1)
             weights.append(w)
-            return context.reshape(normed.shape)  # type: ignore[no-any-return]
+            ungrouped: Tensor = context.reshape(normed.shape)
+            return ungrouped
 
         x = self.residuals[0](x, attend_self)
         x = self.residuals[1](x, attend_source)
@@ -142,8 +147,8 @@ class TransformerSeq2Seq(Seq2Seq[TransformerState]):
         self.scale = embedding_scale(size)
         self.positions = SinusoidalPositions(size)
         self.dropout = Dropout(config.dropout)
-        self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_encoder_layers))
-        self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_decoder_layers))
+        self.encoder: Stack[EncoderLayer] = Stack(EncoderLayer(config) for _ in range(config.num_encoder_layers))
+        self.decoder: Stack[DecoderLayer] = Stack(DecoderLayer(config) for _ in range(config.num_decoder_layers))
         final = nn.LayerNorm if config.norm == "pre" else nn.Identity
         self.encoder_norm, self.decoder_norm = final(size), final(size)
         self.output = OutputLayer(size, target_vocab_size, None if tie == "none" else self.tgt_embedding)
@@ -155,7 +160,7 @@ class TransformerSeq2Seq(Seq2Seq[TransformerState]):
         for layer in self.encoder:
             x = layer(x, src_mask[:, None, None])
         x = self.encoder_norm(x)
-        memory = tuple(layer.cross_attention.project_keys(x) for layer in self.decoder)  # type: ignore[union-attr, operator]
+        memory = tuple(layer.cross_attention.project_keys(x) for layer in self.decoder)
         past = tuple((keys[:, :, :0], values[:, :, :0]) for keys, values in memory)
         return TransformerState(past, memory, src_mask)
 
@@ -187,12 +192,10 @@ class TransformerSeq2Seq(Seq2Seq[TransformerState]):
         """All target positions at once, each seeing only itself and earlier ones."""
         state = self.encode(src, src_mask)
         length = tgt_in.shape[1]
-        causal = torch.ones(length, length, dtype=torch.bool, device=src.device).tril()
+        causal = torch.ones(length, length, dtype=torch.bool, device=src.device).tril()[None, None]
         x = self._embed(self.tgt_embedding, tgt_in, 0)
         for layer, memory in zip(self.decoder, state.memory, strict=True):
-            x = layer(
-                x, None, memory, causal_mask=causal, src_mask=src_mask[:, None, None], need_weights=False
-            ).x
+            x = layer(x, None, memory, causal_mask=causal, src_mask=src_mask[:, None, None], need_weights=False).x
         features: Tensor = self.decoder_norm(x)
         return features
 

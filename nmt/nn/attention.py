@@ -48,18 +48,14 @@ class AdditiveScore(nn.Module):
         """Unnormalised scores of K queries a sentence."""
         return self.from_projected(self.w(query), keys)
 
-    def from_projected(
-        self, query: Float[Tensor, "B K A"], keys: Float[Tensor, "B S A"]
-    ) -> Float[Tensor, "B K S"]:
+    def from_projected(self, query: Float[Tensor, "B K A"], keys: Float[Tensor, "B S A"]) -> Float[Tensor, "B K S"]:
         """The same from W query, already computed."""
         hidden = torch.tanh(query[:, :, None] + keys[:, None])  # (B, K, S, A)
         scores: Tensor = self.v(hidden)[..., 0]
         return scores
 
 
-def attend(
-    scores: Float[Tensor, "B K S"], values: Float[Tensor, "B S D"], mask: Bool[Tensor, "B S"]
-) -> Attended:
+def attend(scores: Float[Tensor, "B K S"], values: Float[Tensor, "B S D"], mask: Bool[Tensor, "B S"]) -> Attended:
     """Softmax over the source positions (Bahdanau et al. 2015, equation 6), then the mean of values (5)."""
     weights = masked_softmax(scores, mask[:, None])
     return Attended(weights.to(values.dtype) @ values, weights)
@@ -118,4 +114,5 @@ class MultiHeadAttention(nn.Module):
         return context, weights if need_weights else None
 
     def _heads(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B H T d"]:
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        rows, length, size = x.shape
+        return x.view(rows, length, self.num_heads, size // self.num_heads).transpose(1, 2)

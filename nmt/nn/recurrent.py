@@ -48,13 +48,11 @@ class Cell(nn.Module, ABC):
     def gates_backward(grad: Tensor, state: Tensor, saved: tuple[Tensor, ...]) -> "GateGradients":
         """Gradients by the two affine maps and by the old state, given the gradient by the new state."""
 
-    def output(self, state: Float[Tensor, "N state"]) -> Float[Tensor, "N H"]:
-        """h of a state."""
+    def output(self, state: Float[Tensor, "*N state"]) -> Float[Tensor, "*N H"]:
+        """H of a state."""
         return state[..., : self.hidden_size]
 
-    def forward(
-        self, x: Float[Tensor, "N I"], state: Float[Tensor, "N state"]
-    ) -> Float[Tensor, "N state"]:
+    def forward(self, x: Float[Tensor, "N I"], state: Float[Tensor, "N state"]) -> Float[Tensor, "N state"]:
         """One step from the input itself."""
         return self.advance(self.input(x), self.hidden(self.output(state)), state)
 
@@ -64,7 +62,7 @@ class Cell(nn.Module, ABC):
         """One step from the two affine maps, already computed."""
         if not torch.is_grad_enabled():
             return self.gates(from_input.float(), from_hidden.float(), state)[0]
-        new: Tensor = _Gates.apply(type(self), from_input, from_hidden, state)
+        new: Tensor = _Gates.apply(type(self), from_input, from_hidden, state)  # type: ignore[no-untyped-call]
         return new
 
     def step_weight(self) -> StepWeight:
@@ -163,7 +161,7 @@ class _Gates(torch.autograd.Function):
         return new
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         state, *saved = ctx.saved_tensors
         gradients = ctx.cell.gates_backward(grad, state, tuple(saved))
@@ -199,7 +197,7 @@ class _Sequence(torch.autograd.Function):
         return result[1:]
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:
         weight, mask, states = ctx.saved_tensors
         low = weight.to(ctx.dtype)
@@ -231,7 +229,7 @@ def run_cell(
     from_input = cell.input(x.transpose(0, 1))
     if not torch.is_grad_enabled():
         initial = initial.detach()
-    states = _Sequence.apply(
+    states = _Sequence.apply(  # type: ignore[no-untyped-call]
         type(cell), from_input, cell.hidden.weight, cell.hidden.bias, initial.float(), mask.T[..., None]
     )
     assert isinstance(states, Tensor)

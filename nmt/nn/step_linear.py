@@ -28,7 +28,7 @@ class _Root(torch.autograd.Function):
         return weight.to(dtype, copy=True), bias.to(dtype, copy=True)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, _weight: Tensor, _bias: Tensor) -> tuple[Tensor | None, ...]:
         inputs, gradients = torch.cat(ctx.bank.inputs), torch.cat(ctx.bank.gradients)
         ctx.bank.inputs, ctx.bank.gradients = [], []
@@ -45,7 +45,7 @@ class _Step(torch.autograd.Function):
         return torch.addmm(bias, x_low, weight.T)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x_low, weight = ctx.saved_tensors
         ctx.bank.inputs.append(x_low)
@@ -64,9 +64,9 @@ class StepWeight:
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         bias = weight.new_zeros(len(weight)) if bias is None else bias
         self.bank = _Bank()
-        self.weight, self.bias = _Root.apply(self.bank, dtype, weight, bias)
+        self.weight, self.bias = _Root.apply(self.bank, dtype, weight, bias)  # type: ignore[no-untyped-call]
 
     def __call__(self, x: Tensor) -> Tensor:
         """Rows (N, I) to (N, O), in the precision of autocast if that is on."""
-        result: Tensor = _Step.apply(self.bank, x, self.weight, self.bias)
+        result: Tensor = _Step.apply(self.bank, x, self.weight, self.bias)  # type: ignore[no-untyped-call]
         return result

@@ -22,7 +22,7 @@ class RunLog:
         if tensorboard is not None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(tensorboard)  # type: ignore[no-untyped-call]
+            self._board = SummaryWriter(tensorboard)
 
     def write(self, record: dict[str, Any]) -> int:
         """Append one record; the log's size in bytes after it."""

@@ -38,7 +38,7 @@ def smoothed_cross_entropy(
     """
     device = features.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-    smoothed, nll = _CrossEntropy.apply(features, weight, bias, targets, label_smoothing, dtype)
+    smoothed, nll = _CrossEntropy.apply(features, weight, bias, targets, label_smoothing, dtype)  # type: ignore[no-untyped-call]
     return Losses(smoothed, nll)
 
 
@@ -66,14 +66,17 @@ class _CrossEntropy(torch.autograd.Function):
             for start in range(0, len(low), PIECE_TOKENS):
                 rows, gold = low[start : start + PIECE_TOKENS], targets[start : start + PIECE_TOKENS, None]
                 logits = torch.addmm(low_bias, rows, low_weight.T)
-                log_probs = torch.log_softmax(logits, -1, dtype=torch.float32)
-                gold_log_probs = log_probs.gather(-1, gold)
+                probs = torch.softmax(logits, -1, dtype=torch.float32)
+                top, best = logits.max(-1, keepdim=True)
+                normaliser = top.float() - probs.gather(-1, best).log()  # log sum exp; probs[best] >= 1/V
+                gold_log_probs = logits.gather(-1, gold).float() - normaliser
+                all_log_probs = logits.sum(dtype=torch.float32) - vocabulary * normaliser.sum()
                 nll -= gold_log_probs.sum()
-                mean = log_probs.sum() * (label_smoothing / vocabulary)
-                smoothed -= (1 - label_smoothing) * gold_log_probs.sum() + mean
+                spread = all_log_probs * (label_smoothing / vocabulary)
+                smoothed -= (1 - label_smoothing) * gold_log_probs.sum() + spread
                 if not needs_grad:
                     continue
-                grad = log_probs.exp_().sub_(label_smoothing / vocabulary)
+                grad = probs.sub_(label_smoothing / vocabulary)
                 grad.scatter_add_(-1, gold, torch.full_like(gold_log_probs, label_smoothing - 1))
                 grad_low = grad.to(dtype)
                 torch.mm(grad_low, low_weight, out=grad_features[start : start + PIECE_TOKENS])
@@ -86,9 +89,7 @@ class _CrossEntropy(torch.autograd.Function):
         return smoothed, nll
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor, _nll: Tensor) -> tuple[Tensor | None, ...]:
-        scaled = [
-            (saved.float() * grad).to(dtype) for saved, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-        ]
+        scaled = [(saved.float() * grad).to(dtype) for saved, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)]
         return *scaled, None, None, None

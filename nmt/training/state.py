@@ -123,9 +123,7 @@ class RunDirectory:
         """Record what the run is started with."""
         write_json(self.path / "run.json", dataclasses.asdict(identity))
 
-    def save(
-        self, progress: Progress, model: Seq2Seq[Any], optimizer: torch.optim.Optimizer, *, keep: int
-    ) -> Path:
+    def save(self, progress: Progress, model: Seq2Seq[Any], optimizer: torch.optim.Optimizer, *, keep: int) -> Path:
         """Write a checkpoint of this update, then delete all but the newest `keep`."""
         path = self.checkpoints / f"update-{progress.update:08}"
         with atomic_directory(path, replace=True) as folder:

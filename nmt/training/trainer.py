@@ -20,7 +20,7 @@ from nmt.metrics import bleu
 from nmt.metrics.base import Score
 from nmt.models.factory import build_model
 from nmt.models.interface import Seq2Seq
-from nmt.nn.device import autocast, select_device, select_precision, set_threads
+from nmt.nn.device import autocast, reuse_memory, select_device, select_precision, set_threads
 from nmt.training.log import RunLog
 from nmt.training.loss import Losses, smoothed_cross_entropy
 from nmt.training.schedule import learning_rate
@@ -32,7 +32,10 @@ MAX_SKIPPED_IN_A_ROW: Final = 20
 VALIDATION_LINES: Final = 256
 """Lines translated between two looks at the stop signal."""
 MAY_CHANGE: Final = frozenset(
-    {"max_updates", "eval_every", "save_every", "log_every", "patience", "keep_last", "average_best", "device", "threads"}
+    {
+        *("max_updates", "eval_every", "save_every", "log_every", "patience", "keep_last", "average_best"),
+        *("device", "threads"),
+    }
 )
 """Training settings that a resumed run may have otherwise."""
 
@@ -73,6 +76,7 @@ class Trainer:
         self.device = select_device(self.options.device)
         self.precision = select_precision(self.options.precision, self.device)
         self.threads = set_threads(self.options.threads)
+        reuse_memory()
         self.directory = RunDirectory(out)
         self.tensorboard = self.directory.path / "tensorboard" if tensorboard else None
         self.train_split, self.valid_split = data.split("train"), data.split("valid")
@@ -91,6 +95,8 @@ class Trainer:
         with self.directory.lock():
             if resume:
                 self._resume()
+                if self.progress.finished and (reason := self._reason_to_end()) in ("complete", "patience"):
+                    return Outcome(reason=reason, progress=self.progress, best=self.progress.best)
             else:
                 identity = RunIdentity(self.config.as_dict(), self.data.fingerprint, str(self.data.path.resolve()))
                 self.directory.write_identity(identity)
@@ -102,8 +108,6 @@ class Trainer:
 
     def _loop(self) -> Outcome:
         progress, options = self.progress, self.options
-        if progress.finished and progress.update >= options.max_updates:
-            return Outcome(reason="complete", progress=progress, best=progress.best)
         progress.finished = False
         self.stream = batch_stream(
             self.train_split, options.batch_tokens, seed=options.seed, epoch=progress.epoch, skip=progress.batch
@@ -120,8 +124,7 @@ class Trainer:
                 except StoppedError:
                     reason = "stopped"
                 reason = reason or self._reason_to_end()
-            if reason or progress.update % options.save_every == 0 and progress.update != saved:
-                progress.finished = reason in ("complete", "patience")
+            if reason or (progress.update % options.save_every == 0 and progress.update != saved):
                 if progress.update:
                     self._save()
                 saved = progress.update
@@ -207,17 +210,19 @@ class Trainer:
         best = self.directory.keep_candidate(progress, candidate, self.model, most=most)
         progress.misses = 0 if best else progress.misses + 1
         progress.validated = progress.update
-        self._write({
-            "type": "valid",
-            "update": progress.update,
-            "epoch": progress.epoch,
-            "loss": nll / tokens,
-            "perplexity": perplexity(nll / tokens),
-            "bleu": score.value,
-            "signature": score.signature,
-            "best": best,
-            "validation_seconds": round(time.monotonic() - begun, 3),
-        })
+        self._write(
+            {
+                "type": "valid",
+                "update": progress.update,
+                "epoch": progress.epoch,
+                "loss": nll / tokens,
+                "perplexity": perplexity(nll / tokens),
+                "bleu": score.value,
+                "signature": score.signature,
+                "best": best,
+                "validation_seconds": round(time.monotonic() - begun, 3),
+            }
+        )
         self.window = Window()  # its clock must not count validation
         if best:
             self._export(score, self.model)
@@ -261,6 +266,9 @@ class Trainer:
     def _finish(self, reason: str) -> Outcome:
         if reason != "stopped":
             self._export_average()
+        if reason in ("complete", "patience"):
+            self.progress.finished = True
+            self._save()
         return Outcome(reason=reason, progress=self.progress, best=self.progress.best)
 
     def _export_average(self) -> None:
@@ -347,7 +355,8 @@ def batch_loss(model: Seq2Seq[Any], batch: Batch, label_smoothing: float, precis
     with autocast(batch.src.device, precision):
         features = model.features(batch.src, batch.src_mask, batch.tgt_in)
         weight, bias = model.output.linear.weight, model.output.linear.bias  # type: ignore[union-attr]
-        assert isinstance(weight, Tensor) and isinstance(bias, Tensor)
+        assert isinstance(weight, Tensor)
+        assert isinstance(bias, Tensor)
         real = features[batch.tgt_mask]
         return smoothed_cross_entropy(real, weight, bias, batch.tgt_out[batch.tgt_mask], label_smoothing)
 
@@ -382,5 +391,3 @@ class Window:
         elapsed = max(1e-9, time.monotonic() - self.begun)
         finite = {key: value for key, value in figures.items() if math.isfinite(value)}
         return finite | {"target_tokens": self.tokens, "tokens_per_second": round(self.tokens / elapsed, 1)}
-
-

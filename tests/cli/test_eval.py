@@ -127,7 +127,7 @@ def test_tokenised_translations_get_a_warning(nmt, files):
     ],
 )
 def test_mistakes_are_one_line(nmt, files, model, args, code, message):
-    if args[0] in ("--test", "--ref", "--data") and "--hyp" not in args and "-m" not in args:
+    if args[0] in ("--test", "--src", "--ref", "--data") and "--hyp" not in args and "-m" not in args:
         args = ["-m", str(model), *args]
     result = nmt("eval", *args)
 

@@ -23,8 +23,8 @@ Function = Callable[[Prefix, Prefix], list[float]]
 @dataclass(frozen=True)
 class TableState(DecoderState):
     prefix: Tensor
-    src: Tensor = per_sentence()  # noqa: RUF009 - a field, not a value
-    src_mask: Tensor = per_sentence()  # noqa: RUF009 - a field, not a value
+    src: Tensor = per_sentence()
+    src_mask: Tensor = per_sentence()
 
 
 class TableModel(Seq2Seq[TableState]):

@@ -60,9 +60,7 @@ def test_reorder_commutes_with_step(model: Seq2Seq, src: Tensor) -> None:
             assert after.attention is not None
             close(after.attention, before.attention[rows])
         again = model.step(torch.tensor([11, 12, 13, 14]), after.state)
-        once_more = model.step(
-            torch.tensor([11, 12, 13, 14]), model.step(tokens, wide).state.reorder(rows, sentences)
-        )
+        once_more = model.step(torch.tensor([11, 12, 13, 14]), model.step(tokens, wide).state.reorder(rows, sentences))
         close(again.logits, once_more.logits)
 
 

@@ -1,0 +1,48 @@
+import pytest
+
+from nmt.corpora import open_corpus
+from nmt.corpora.base import Reading
+from nmt.errors import UsageError
+
+
+@pytest.mark.parametrize("role", ["train", "valid", "test"])
+def test_the_sample_gives_the_split_of_its_role(role):
+    corpus = open_corpus("sample", Reading(role=role))
+    pairs = list(corpus.pairs())
+    assert corpus.read == len(pairs) > 100
+    assert corpus.spec == f"sample#{role}"
+    assert corpus.licence == "CC0-1.0"
+    assert all(src and tgt for src, tgt in pairs)
+
+
+def test_training_text_is_the_hand_written_pairs_and_those_of_the_grammar():
+    corpus = open_corpus("sample", Reading())
+    assert sum(1 for _ in corpus.pairs()) > 20_000
+    assert [file.name for file in corpus.files] == ["handwritten.tsv", "grammar.toml"]
+    assert "handwritten.tsv:1" in corpus.place(1)
+    assert "expansion" in corpus.place(corpus.read)
+
+
+def test_a_split_can_be_named_whatever_the_role():
+    named = open_corpus("sample#valid", Reading(role="train"))
+    assert list(named.pairs()) == list(open_corpus("sample", Reading(role="valid")).pairs())
+
+
+def test_the_languages_can_be_turned_round():
+    reading = Reading(role="test", source_lang="en", target_lang="fr")
+    turned = list(open_corpus("sample", reading).pairs())
+    assert turned == [(en, fr) for fr, en in open_corpus("sample", Reading(role="test")).pairs()]
+
+
+@pytest.mark.parametrize("spec", ["sample#vaild", "sample#"])
+def test_an_unknown_split_is_a_usage_error(spec):
+    if spec == "sample#":
+        assert open_corpus(spec, Reading()).spec == "sample#train"
+        return
+    with pytest.raises(UsageError, match="did you mean 'valid'"):
+        open_corpus(spec, Reading())
+
+
+def test_other_languages_are_a_usage_error():
+    with pytest.raises(UsageError, match="French and English, not de and en"):
+        open_corpus("sample", Reading(source_lang="de"))

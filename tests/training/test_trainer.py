@@ -1,0 +1,267 @@
+"""Training that is stopped and resumed ends as if it had never been stopped; what cannot go on says why."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nmt.batching import make_batch
+from nmt.checkpoint import load_model
+from nmt.config import RunConfig, resolve
+from nmt.dataset import DataDirectory
+from nmt.errors import ModelError, NMTError, UsageError
+from nmt.models.factory import build_model
+from nmt.training import trainer as trainer_module
+from nmt.training.trainer import MAX_SKIPPED_IN_A_ROW, Outcome, Trainer, batch_loss
+from tests.training.conftest import copying_data
+
+SIZES = {
+    "gru": ["embedding_size=8", "hidden_size=8"],
+    "attention": ["embedding_size=8", "hidden_size=8", "attention_size=8"],
+    "transformer": ["model_size=8", "ffn_size=16", "num_heads=2"],
+}
+QUICK = ["max_updates=12", "eval_every=4", "save_every=3", "log_every=2", "batch_tokens=200", "threads=1"]
+
+
+def config(arch: str = "transformer", *overrides: str) -> RunConfig:
+    return resolve(arch, preset="tiny", environment={}, overrides=[*SIZES[arch], *QUICK, *overrides])
+
+
+def train(
+    data: DataDirectory,
+    out: Path,
+    run: RunConfig,
+    *,
+    resume: bool = False,
+    stop_at: int | None = None,
+    report: Callable[[dict[str, Any]], None] = lambda record: None,
+) -> Outcome:
+    """Train, asking for a stop once update `stop_at` is done."""
+    trainer = Trainer(
+        data, run, out, report=report, should_stop=lambda: stop_at is not None and trainer.progress.update >= stop_at
+    )
+    return trainer.run(resume=resume)
+
+
+def log(out: Path) -> list[dict[str, Any]]:
+    """The log without what depends on the clock."""
+    lines = (out / "training" / "log.jsonl").read_text(encoding="utf-8").split("\n")
+    records = [json.loads(line) for line in lines if line]
+    timing = {"seconds", "validation_seconds", "tokens_per_second"}
+    return [{key: value for key, value in record.items() if key not in timing} for record in records]
+
+
+def weights(out: Path) -> bytes:
+    return (out / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arch", "stop_at", "extra"),
+    [
+        ("gru", 5, []),
+        ("attention", 6, []),
+        ("transformer", 1, []),
+        ("transformer", 4, []),  # at a validation
+        ("transformer", 7, ["accumulation=3"]),
+        ("transformer", 11, ["batch_tokens=2000"]),  # an epoch is one or two batches
+        ("transformer", 5, ["precision=bf16", "average_best=0"]),
+    ],
+)
+def test_stopped_and_resumed_equals_uninterrupted(
+    data: DataDirectory, tmp_path: Path, arch: str, stop_at: int, extra: list[str]
+) -> None:
+    run = config(arch, *extra)
+    train(data, tmp_path / "whole", run)
+    assert train(data, tmp_path / "parts", run, stop_at=stop_at).reason == "stopped"
+    assert train(data, tmp_path / "parts", run, resume=True).reason == "complete"
+    assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+    losses = [[r for r in log(tmp_path / name) if r["type"] != "train"] for name in ("parts", "whole")]
+    assert losses[0] == losses[1]
+
+
+def test_stopping_at_a_log_line_keeps_the_log_identical(data: DataDirectory, tmp_path: Path) -> None:
+    train(data, tmp_path / "whole", config())
+    train(data, tmp_path / "parts", config(), stop_at=6)
+    train(data, tmp_path / "parts", config(), resume=True)
+    assert log(tmp_path / "parts") == log(tmp_path / "whole")
+
+
+def test_lines_logged_after_the_last_checkpoint_are_cut(data: DataDirectory, tmp_path: Path) -> None:
+    train(data, tmp_path / "whole", config())
+    train(data, tmp_path / "parts", config(), stop_at=6)
+    with (tmp_path / "parts" / "training" / "log.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"type": "train", "update": 8}\n{"type": "tr')  # as kill -9 leaves it
+    train(data, tmp_path / "parts", config(), resume=True)
+    assert log(tmp_path / "parts") == log(tmp_path / "whole")
+
+
+def test_stop_during_validation_saves_and_validates_later(
+    data: DataDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(data, tmp_path / "whole", config())
+    calls = []
+
+    def should_stop() -> bool:
+        calls.append(1)
+        return trainer.progress.update == 4 and len(calls) > calls_before_validation + 2
+
+    trainer = Trainer(data, config(), tmp_path / "parts", report=lambda r: None, should_stop=should_stop)
+    calls_before_validation = 5
+    assert trainer.run().reason == "stopped"
+    assert trainer.progress.validated == 0
+    train(data, tmp_path / "parts", config(), resume=True)
+    assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+
+
+def test_same_seed_same_bytes_and_another_seed_others(data: DataDirectory, tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(data, tmp_path / name, config("gru", f"seed={seed}"))
+    assert weights(tmp_path / "a") == weights(tmp_path / "b") != weights(tmp_path / "c")
+
+
+def test_resuming_a_finished_run_changes_nothing(data: DataDirectory, tmp_path: Path) -> None:
+    train(data, tmp_path / "run", config())
+    before = {path: path.read_bytes() for path in sorted((tmp_path / "run").rglob("*")) if path.is_file()}
+    assert train(data, tmp_path / "run", config(), resume=True).reason == "complete"
+    after = {path: path.read_bytes() for path in sorted((tmp_path / "run").rglob("*")) if path.is_file()}
+    lock = tmp_path / "run" / "training" / "lock"
+    assert before.keys() == after.keys()
+    assert all(before[path] == after[path] for path in before if path != lock)
+
+
+def test_a_finished_run_can_be_prolonged(data: DataDirectory, tmp_path: Path) -> None:
+    constant = "schedule=constant"
+    train(data, tmp_path / "whole", config("transformer", constant, "max_updates=16"))
+    train(data, tmp_path / "parts", config("transformer", constant))
+    train(data, tmp_path / "parts", config("transformer", constant, "max_updates=16"), resume=True)
+    models = [load_model(tmp_path / name) for name in ("whole", "parts")]
+    for one, other in zip(models[0].model.parameters(), models[1].model.parameters(), strict=True):
+        assert one.equal(other)
+
+
+def test_other_settings_are_refused_by_name(data: DataDirectory, tmp_path: Path) -> None:
+    train(data, tmp_path / "run", config(), stop_at=3)
+    with pytest.raises(UsageError, match="other settings.*: dropout, lr"):
+        train(data, tmp_path / "run", config("transformer", "lr=0.5", "dropout=0.4"), resume=True)
+
+
+def test_other_data_is_refused(data: DataDirectory, tmp_path: Path) -> None:
+    train(data, tmp_path / "run", config(), stop_at=3)
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UsageError, match="is not the data"):
+        train(copying_data(tmp_path / "other", seed=9), tmp_path / "run", config(), resume=True)
+
+
+def test_nothing_to_resume_is_said(data: DataDirectory, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no training to resume"):
+        train(data, tmp_path / "run", config(), resume=True)
+
+
+def damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "optimizer.safetensors", "progress.json"])
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(data: DataDirectory, tmp_path: Path, file: str) -> None:
+    train(data, tmp_path / "whole", config())
+    train(data, tmp_path / "parts", config(), stop_at=7)
+    damage(tmp_path / "parts" / "training" / "checkpoints" / "update-00000007" / file)
+    records: list[dict[str, Any]] = []
+    train(data, tmp_path / "parts", config(), resume=True, report=records.append)
+    assert ["update-00000007" in r["message"] for r in records if r["type"] == "warning"] == [True]
+    assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+
+
+def test_only_damaged_checkpoints_never_start_from_nothing(data: DataDirectory, tmp_path: Path) -> None:
+    train(data, tmp_path / "run", config(), stop_at=7)
+    for path in (tmp_path / "run" / "training" / "checkpoints").glob("*/weights.safetensors"):
+        damage(path)
+    with pytest.raises(ModelError, match="no checkpoint .* is whole"):
+        train(data, tmp_path / "run", config(), resume=True)
+
+
+def test_two_trainers_exclude_each_other(data: DataDirectory, tmp_path: Path) -> None:
+    def second() -> bool:
+        with pytest.raises(UsageError, match="in use by process"):
+            train(data, tmp_path / "run", config())
+        return True
+
+    trainer = Trainer(data, config(), tmp_path / "run", report=lambda r: None, should_stop=second)
+    trainer.run()
+
+
+def test_accumulated_gradient_equals_that_of_one_large_batch(data: DataDirectory) -> None:
+    torch.manual_seed(1)
+    size = data.tokenizers.source.vocab_size
+    model = build_model(config("transformer", "dropout=0.0").model, size, size)
+    split = data.split("train")
+    gradients = []
+    for groups in ([[0, 1, 2, 3, 4, 5]], [[0, 1], [2], [3, 4, 5]]):
+        model.zero_grad()
+        batches = [make_batch(split, group) for group in groups]
+        tokens = sum(batch.target_tokens for batch in batches)
+        for batch in batches:
+            (batch_loss(model, batch, 0.1, "fp32").smoothed / tokens).backward()
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, bad: Callable[[int], bool]) -> None:
+    """Make the loss of chosen batches NaN."""
+    real, count = trainer_module.batch_loss, iter(range(10**9))
+
+    def poisoned(model: Any, *args: Any) -> Any:
+        losses = real(model, *args)
+        return losses._replace(smoothed=losses.smoothed * torch.nan) if model.training and bad(next(count)) else losses
+
+    monkeypatch.setattr(trainer_module, "batch_loss", poisoned)
+
+
+def test_an_update_with_a_gradient_that_is_not_finite_is_skipped(
+    data: DataDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, lambda batch: batch == 3)
+    outcome = train(data, tmp_path / "run", config())
+    assert outcome.progress.skipped == 1
+    assert all(p.isfinite().all() for p in load_model(tmp_path / "run").model.parameters())
+
+
+def test_divergence_ends_training_with_the_pairs_named(
+    data: DataDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, lambda batch: batch >= 3)
+    with pytest.raises(NMTError, match=rf"diverged.*update {3 + MAX_SKIPPED_IN_A_ROW} \(training pairs \d"):
+        train(data, tmp_path / "run", config("transformer", "max_updates=100"))
+
+
+def test_patience_ends_a_run_that_no_longer_improves(data: DataDirectory, tmp_path: Path) -> None:
+    run = config("gru", "max_updates=1000", "eval_every=1", "save_every=1000", "patience=3", "lr=1e-9")
+    assert train(data, tmp_path / "run", run).reason == "patience"
+
+
+def test_time_limit_ends_a_run_with_a_model(data: DataDirectory, tmp_path: Path) -> None:
+    trainer = Trainer(
+        data, config("gru"), tmp_path / "run", report=lambda r: None, should_stop=lambda: False, max_seconds=0.0
+    )
+    assert trainer.run().reason == "time"
+    assert train(data, tmp_path / "run", config("gru"), resume=True).reason == "complete"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["gru", "attention", "transformer"])
+def test_learns_to_copy(arch: str, tmp_path: Path) -> None:
+    """The whole chain: what goes wrong anywhere keeps this from working."""
+    sizes = {"transformer": ["model_size=64", "ffn_size=128", "num_heads=4"]}
+    sizes |= {name: ["embedding_size=64", "hidden_size=128"] for name in ("gru", "attention")}
+    settings = ["max_updates=1500", "eval_every=500", "batch_tokens=600", "lr=3e-3", "warmup_updates=100"]
+    data = copying_data(tmp_path, pairs=3000)
+    run = resolve(arch, preset="tiny", environment={}, overrides=[*sizes[arch], *settings, "dropout=0.0", "threads=1"])
+    outcome = train(data, tmp_path / "run", run)
+    assert outcome.best is not None
+    assert outcome.best.bleu > 95
