@@ -1,7 +1,7 @@
 """The model directory: all that translation needs, and nothing that runs code."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -144,6 +144,23 @@ def save_model(
         file.write(model_card(manifest).encode())
     files = [CONFIG, WEIGHTS, CARD, *names]
     manifest["sha256"] = {name: sha256_file(directory / name) for name in sorted(files)}
+    write_json(directory / MANIFEST, manifest)
+
+
+def record_scores(directory: Path, scores: Iterable[Mapping[str, Any]]) -> None:
+    """Note scores in the manifest and card of a model; one of the same set and name is replaced.
+
+    Args:
+        directory: a model directory.
+        scores: each with `set` (what was translated, and how), `name`, `value` and `signature`.
+    """
+    manifest = read_manifest(directory)
+    new = {(score["set"], score["name"]): dict(score) for score in scores}
+    kept = [score for score in manifest.get("scores", []) if (score["set"], score["name"]) not in new]
+    manifest["scores"] = [*kept, *new.values()]
+    with atomic_file(directory / CARD) as file:
+        file.write(model_card(manifest).encode())
+    manifest["sha256"][CARD] = sha256_file(directory / CARD)
     write_json(directory / MANIFEST, manifest)
 
 

@@ -56,6 +56,9 @@ def evaluate(
     ] = None,
     save_hyp: Annotated[Path | None, typer.Option("--save-hyp", help="Write the translations to this file.")] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Write a report, FILE.md or FILE.html.")] = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Note the scores in the model's manifest and card.")
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Score a model, or translations, on a test set: BLEU, chrF2 and TER as sacreBLEU computes them.
@@ -82,6 +85,7 @@ def evaluate(
         "--device": device,
         "--precision": precision,
         "--save-hyp": save_hyp,
+        "--record": record or None,
     }
     if hyp is not None:
         _refuse_with_hyp(search)
@@ -92,6 +96,8 @@ def evaluate(
         from nmt.report import write_report
 
         write_report(report, done.report())
+    if record:
+        done.record()
     if json_output:
         print(json.dumps(done.document(), ensure_ascii=False, indent=2, allow_nan=False))
     else:
@@ -147,11 +153,22 @@ class _Done:
     model: dict[str, Any] | None
     decoding: dict[str, Any] | None
     hyp: str | None
+    directory: Path | None = None
 
     def document(self) -> dict[str, Any]:
         """What `--json` prints."""
         made = {"model": self.model, "decoding": self.decoding, "hyp": self.hyp}
         return {"schema": 1, "nmt_version": nmt.__version__, **made, **self.evaluation.as_dict()}
+
+    def record(self) -> None:
+        """What `--record` does."""
+        from nmt.checkpoint import record_scores
+
+        assert self.directory is not None
+        assert self.decoding is not None
+        beam = self.decoding["beam_size"]
+        how = f"{Path(self.evaluation.test_name).name}, {f'beam {beam}' if beam > 1 else 'greedy'}"
+        record_scores(self.directory, [{"set": how, **dataclasses.asdict(s)} for s in self.evaluation.scores.values()])
 
     def report(self) -> "Report":
         """What `--report` writes."""
@@ -231,7 +248,7 @@ def _translate(where: _Where, search: dict[str, Any], *, examples: bool) -> _Don
         "sha256": manifest["sha256"][WEIGHTS],
     }
     decoding = dataclasses.asdict(options) | {"batch_tokens": batch_tokens}
-    return _Done(evaluation=evaluation, model=model, decoding=decoding, hyp=None)
+    return _Done(evaluation=evaluation, model=model, decoding=decoding, hyp=None, directory=path)
 
 
 def _save(path: Path, hyps: list[str]) -> None:

@@ -156,3 +156,24 @@ def test_damaged_model_is_refused_and_no_report_is_left(nmt, files):
 
 def test_metrics_are_those_of_the_project():
     assert evaluation.bleu is bleu
+
+
+def test_record_notes_the_scores_with_the_model(nmt, files):
+    from nmt.checkpoint import load_model
+
+    directory = tiny_model(files / "model")
+    for _ in range(2):  # the second time replaces
+        assert nmt("eval", "-m", directory, "--test", "test.tsv", "--beam", 1, "--record").code == 0
+
+    scores = load_model(directory).manifest["scores"]
+    assert [(score["set"], score["name"]) for score in scores] == [
+        ("valid", "BLEU"),
+        *(("test.tsv, greedy", name) for name in ("BLEU", "chrF2", "TER")),
+    ]
+    assert "test.tsv, greedy" in (directory / "README.md").read_text(encoding="utf-8")
+
+
+def test_record_has_no_meaning_without_a_model(nmt, files):
+    result = nmt("eval", "--hyp", "hyp.en", "--ref", "test.en", "--record")
+
+    assert (result.code, result.err.count("\n")) == (2, 1)

@@ -1,0 +1,109 @@
+"""`nmt train` from the shell: its errors, its signals, and a kill that loses nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+TINY = ["--set", "model_size=16", "--set", "ffn_size=16", "--set", "num_heads=2", "--set", "threads=1"]
+QUICK = [*TINY, "--preset", "tiny", "--set", "eval_every=20", "--set", "save_every=5", "--set", "log_every=5"]
+
+
+def line_of(result) -> str:
+    """The one line that an error is."""
+    assert result.err.startswith("nmt: error: ")
+    assert result.err.count("\n") == 1
+    return result.err
+
+
+def test_dry_run_shows_every_setting_and_writes_nothing(nmt, data_directory, tmp_path):
+    result = nmt("train", data_directory, "--arch", "gru", "--dry-run", "--set", "lr=0.5", "--out", tmp_path / "m")
+
+    assert result.code == 0
+    assert "lr = 0.5" in result.out
+    assert "parameters" in result.out.split("\n")[0]
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["DATA", "--arch", "transfromer"], 2, "did you mean 'transformer'"),
+        (["DATA", "--arch", "gru", "--preset", "smal"], 2, "did you mean 'small'"),
+        (["DATA", "--arch", "gru", "--set", "hiden_size=4"], 2, "did you mean 'hidden_size'"),
+        (["DATA", "--arch", "transformer", "--set", "num_heads=3"], 2, "must divide model_size"),
+        (["DATA"], 2, "choose an architecture"),
+        (["DATA", "--arch", "gru", "--max-time", "soon"], 2, "write 90s, 10m or 1h30m"),
+        (["DATA", "--arch", "gru", "--resume", "--force"], 2, "exclude each other"),
+        (["DATA", "--arch", "gru", "--device", "cuda:7"], 5, "'cuda:7' is not there"),
+        (["DATA", "--arch", "gru", "--device", "gpu"], 2, "choose auto, cpu, cuda"),
+        (["nowhere", "--arch", "gru"], 3, "nowhere does not exist"),
+        ([".", "--arch", "gru"], 3, "is no data directory"),
+        (["DATA", "--arch", "gru", "--resume"], 4, "no training to resume"),
+        (["DATA", "--arch", "gru", "--config", "nowhere.toml"], 2, "cannot read nowhere.toml"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(nmt, data_directory, tmp_path, monkeypatch, arguments, code, says):
+    monkeypatch.chdir(tmp_path)
+    given = [str(data_directory) if argument == "DATA" else argument for argument in arguments]
+    result = nmt("train", *given, "--out", tmp_path / "m")
+
+    assert says in line_of(result)
+    assert result.code == code
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_directory_in_use_is_not_overwritten(nmt, data_directory, tmp_path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "thesis.txt").write_text("years of work")
+    result = nmt("train", data_directory, "--arch", "gru", "--out", tmp_path / "m")
+
+    assert result.code == 2
+    assert "--force" in line_of(result)
+    assert "--resume" in result.err
+    assert (tmp_path / "m" / "thesis.txt").read_text() == "years of work"
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("NMT_")}
+    command = [sys.executable, "-m", "nmt", "train", *map(str, arguments)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment | {"OMP_NUM_THREADS": "1"})
+
+
+def finish(*arguments: object) -> None:
+    process = start(*arguments)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+
+
+def wait_for_checkpoint(out: Path) -> None:
+    deadline = time.monotonic() + 100
+    while not list((out / "training").glob("checkpoints/update-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_signals_lose_nothing(data_directory, tmp_path, number, code):
+    """Stopped by a signal, even by SIGKILL, and resumed: the same bytes as a run that was left alone."""
+    settings = [*QUICK, "--max-updates", 60]
+    finish(data_directory, "--arch", "transformer", *settings, "--out", tmp_path / "whole")
+
+    process = start(data_directory, "--arch", "transformer", *settings, "--out", tmp_path / "parts")
+    wait_for_checkpoint(tmp_path / "parts")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    if process.returncode:  # a quick machine may have finished before
+        assert process.returncode == code, err
+        if code > 0:
+            assert f"nmt train --resume --out {tmp_path / 'parts'}" in err
+            assert "Traceback" not in err
+        finish("--resume", "--out", tmp_path / "parts")
+
+    names = ["model.safetensors", "config.json", "tokenizer.model"]
+    for name in names:
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

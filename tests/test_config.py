@@ -1,0 +1,110 @@
+"""Settings: which layer wins, what is refused and how it is said."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nmt.config import (
+    ARCHITECTURES,
+    PRESETS,
+    AttentionGRUConfig,
+    DecodingOptions,
+    RunConfig,
+    TransformerConfig,
+    describe,
+    resolve,
+)
+from nmt.errors import UsageError
+
+
+def run(arch: str = "transformer", **layers: Any) -> RunConfig:
+    return resolve(arch, **({"environment": {}} | layers))
+
+
+def test_later_layers_win(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('seed = 4\n[model]\nnum_heads = 2\nnorm = "post"\n[training]\nlr = 0.5\nmax_updates = 7\n')
+    layers: dict[str, Any] = {}
+    assert run(preset="tiny", **layers).model.model_size == 128
+    layers["file"] = file
+    assert run(**layers).training.lr == 0.5
+    layers["environment"] = {"NMT_LR": "0.25", "NMT_MAX_UPDATES": "8", "HOME": "/"}
+    assert run(**layers).training.lr == 0.25
+    layers["flags"] = {"max_updates": 9, "device": None}
+    config = run(**layers, overrides=["training.lr=0.125", "num_heads=8"])
+    assert (config.training.lr, config.training.max_updates, config.training.seed) == (0.125, 9, 4)
+    assert config.model == TransformerConfig(num_heads=8, norm="post")
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ({"overrides": ["num_heds=3"]}, "--set num_heds: unknown key 'num_heds' (did you mean 'num_heads'?)"),
+        ({"overrides": ["model.lr=3"]}, "unknown key 'model.lr'"),
+        ({"overrides": ["lr"]}, "--set lr: write KEY=VALUE"),
+        ({"overrides": ["lr=fast"]}, "lr = 'fast' is not a finite number"),
+        ({"overrides": ["lr=nan"]}, "lr = 'nan' is not a finite number"),
+        ({"overrides": ["lr=1e999"]}, "lr = '1e999' is not a finite number"),
+        ({"overrides": ["max_updates=1.5"]}, "max_updates = '1.5' is not a whole number"),
+        ({"overrides": ["norm=prr"]}, "norm = 'prr' is not one of pre, post (did you mean 'pre'?)"),
+        ({"overrides": ["num_heads=3"]}, "num_heads = 3 is not possible: it must divide model_size = 256"),
+        ({"overrides": ["dropout=1"]}, "dropout = 1.0 is not possible"),
+        ({"overrides": ["batch_tokens=0"]}, "batch_tokens = 0 is not possible: it must be at least 1"),
+        ({"environment": {"NMT_LRR": "1"}}, "environment variable NMT_LRR: unknown key 'lrr' (did you mean 'lr'?)"),
+        ({"preset": "smal"}, "unknown preset 'smal' for transformer (did you mean 'small'?)"),
+        ({"file": Path("/nowhere/x.toml")}, "cannot read /nowhere/x.toml"),
+    ],
+)
+def test_mistakes_are_named(layers: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        run(**layers)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_architecture_suggests_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean 'transformer'"):
+        run("transfromer")
+
+
+@pytest.mark.parametrize("text", ["[model]\nx = [", "a = 1\na = 2\n", "[model.deep]\nlr = 1\n", "\x00"])
+def test_a_bad_file_is_one_line_with_its_name(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match="run.toml") as caught:
+        run(file=file)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_every_preset_is_possible_and_survives_storing(arch: str) -> None:
+    for preset in PRESETS[arch]:
+        config = run(arch, preset=preset)
+        assert RunConfig.from_dict(config.as_dict()) == config
+
+
+def test_stored_settings_take_the_place_of_defaults_and_preset() -> None:
+    stored = run(preset="tiny", overrides=["lr=0.5"]).as_dict()
+    config = run(stored=stored, overrides=["max_updates=5"])
+    assert (config.preset, config.training.lr, config.training.max_updates) == ("tiny", 0.5, 5)
+    assert config.model.model_size == 128
+
+
+def test_every_setting_is_explained() -> None:
+    for arch in ARCHITECTURES:
+        assert all(help_ for _, _, _, help_ in describe(run(arch)))
+
+
+def test_odd_width_cannot_be_split_in_two_directions() -> None:
+    with pytest.raises(UsageError, match="hidden_size = 7"):
+        AttentionGRUConfig(hidden_size=7)
+    assert AttentionGRUConfig(hidden_size=7, bidirectional=False).hidden_size == 7
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"beam_size": 0}, {"n_best": 6}, {"length_penalty": -1.0}, {"length_penalty": float("nan")}]
+)
+def test_impossible_searches_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        DecodingOptions(**wrong)
