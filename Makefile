@@ -45,5 +45,13 @@ demo: install ## sample corpus to BLEU report in a few minutes
 	echo "Où est la gare ?" | $(BIN)/nmt translate -m checkpoints/demo
 	$(BIN)/nmt eval -m checkpoints/demo --data data/demo --split test
 
+model: install ## train the model that ships: make model DATA=folder-with-tatoeba
+	$(BIN)/nmt data prepare --train $(DATA)/tatoeba/train.tsv.gz --valid $(DATA)/tatoeba/dev.tsv \
+	    --test $(DATA)/tatoeba/test.tsv --vocab-size 8000 --out data/tatoeba --force \
+	    --licence 'CC BY 2.0, sentences from tatoeba.org by way of manythings.org/anki'
+	$(BIN)/nmt train data/tatoeba --arch transformer --max-updates 3000 --out checkpoints/tatoeba --force
+	$(BIN)/nmt average checkpoints/tatoeba --half --out checkpoints/fr-en --force
+	$(BIN)/nmt eval -m checkpoints/fr-en --data data/tatoeba --record
+
 clean: ## remove what was built, but no data and no models
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

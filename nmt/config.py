@@ -126,18 +126,18 @@ class TrainingConfig:
     batch_tokens: int = setting(4096, "tokens a batch on its longer side, padding included")
     accumulation: int = setting(1, "batches an update; gradients are normalised by the tokens of all of them")
     max_updates: int = setting(3000, "optimiser updates to train for")
-    lr: float = setting(1e-3, "peak learning rate of AdamW")
+    lr: float = setting(2e-3, "peak learning rate of AdamW")
     schedule: Literal["inverse_sqrt", "cosine", "linear", "constant"] = setting(
         "cosine", "how the rate falls after the warm-up (cosine and linear reach 0 at max_updates)"
     )
-    warmup_updates: int = setting(300, "updates over which the rate rises linearly from 0")
+    warmup_updates: int = setting(400, "updates over which the rate rises linearly from 0")
     beta1: float = setting(0.9, "AdamW: decay of the mean of gradients")
     beta2: float = setting(0.98, "AdamW: decay of the mean of squared gradients")
     weight_decay: float = setting(0.01, "AdamW: decoupled weight decay of matrices")
     clip_norm: float = setting(1.0, "gradient norm above which gradients are scaled down; 0 for never")
     label_smoothing: float = setting(0.1, "probability spread evenly over the vocabulary")
-    eval_every: int = setting(500, "updates between validations")
-    save_every: int = setting(500, "updates between checkpoints")
+    eval_every: int = setting(250, "updates between validations")
+    save_every: int = setting(250, "updates between checkpoints")
     log_every: int = setting(50, "updates between lines of the log")
     patience: int = setting(0, "validations without a better BLEU before training stops; 0 for never")
     average_best: int = setting(3, "checkpoints, best by validation BLEU, averaged at the end; 0 or 1 for none")
@@ -210,19 +210,20 @@ class RunConfig:
 
 PRESETS: Final[dict[str, dict[str, dict[str, Any]]]] = {
     "gru": {
-        "tiny": {"embedding_size": 128, "hidden_size": 256, "max_updates": 1200, "lr": 2e-3},
-        "small": {"embedding_size": 256, "hidden_size": 512},
-        "base": {"embedding_size": 512, "hidden_size": 1024, "num_layers": 2, "max_updates": 30000},
+        "tiny": {"embedding_size": 128, "hidden_size": 256, "max_updates": 1200},
+        "small": {"embedding_size": 256, "hidden_size": 656},
+        "base": {"embedding_size": 512, "hidden_size": 1024, "num_layers": 2, "max_updates": 30000, "lr": 1e-3},
     },
     "attention": {
-        "tiny": {"embedding_size": 128, "hidden_size": 256, "attention_size": 128, "max_updates": 1200, "lr": 2e-3},
-        "small": {"embedding_size": 256, "hidden_size": 512, "attention_size": 256},
+        "tiny": {"embedding_size": 128, "hidden_size": 256, "attention_size": 128, "max_updates": 1200},
+        "small": {"embedding_size": 256, "hidden_size": 640, "attention_size": 256},
         "base": {
             "embedding_size": 512,
             "hidden_size": 1024,
             "attention_size": 512,
             "num_layers": 2,
             "max_updates": 30000,
+            "lr": 1e-3,
         },
     },
     "transformer": {
@@ -243,6 +244,7 @@ PRESETS: Final[dict[str, dict[str, dict[str, Any]]]] = {
             "num_encoder_layers": 6,
             "num_decoder_layers": 6,
             "max_updates": 50000,
+            "lr": 7e-4,
             "warmup_updates": 4000,
         },
         "big": {

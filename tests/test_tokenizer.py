@@ -6,22 +6,7 @@ from nmt.errors import ModelError, UsageError
 from nmt.special import BOS, EOS, PAD, UNK
 from nmt.tokenizer import Tokenizer, TokenizerPair, train_tokenizer
 
-WORDS = [
-    "chat",
-    "chien",
-    "maison",
-    "jardin",
-    "rouge",
-    "vert",
-    "grand",
-    "petit",
-    "mange",
-    "regarde",
-    "avec",
-    "dans",
-    "pour",
-    "demain",
-]
+WORDS = ["chat", "chien", "maison", "jardin", "rouge", "vert", "grand", "petit", "mange", "avec", "dans", "demain"]
 SENTENCES = [f"Le {a} {b}, la {b}tion du {a}ment {len(a) * len(b)}." for a in WORDS for b in WORDS]
 
 

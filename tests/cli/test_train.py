@@ -87,13 +87,29 @@ def wait_for_checkpoint(out: Path) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_signals_lose_nothing(data_directory, tmp_path, number, code):
-    """Stopped by a signal, even by SIGKILL, and resumed: the same bytes as a run that was left alone."""
-    settings = [*QUICK, "--max-updates", 60]
-    finish(data_directory, "--arch", "transformer", *settings, "--out", tmp_path / "whole")
+SETTINGS = [*QUICK, "--max-updates", 60]
 
-    process = start(data_directory, "--arch", "transformer", *settings, "--out", tmp_path / "parts")
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> tuple[Path, Path]:
+    """A data directory, and a run on it that was left alone."""
+    from nmt.preparation import PreparationOptions, prepare
+
+    folder = tmp_path_factory.mktemp("whole")
+    lines = [f"Voici le mot numéro {i}.\tHere is word number {i}.\n" for i in range(60)]
+    for name, part in (("train", lines[:50]), ("valid", lines[50:])):
+        (folder / f"{name}.tsv").write_text("".join(part), encoding="utf-8")
+    options = PreparationOptions(vocab_size=300, model_type="bpe")
+    prepare([str(folder / "train.tsv")], [str(folder / "valid.tsv")], [], folder / "data", options)
+    finish(folder / "data", "--arch", "transformer", *SETTINGS, "--out", folder / "model")
+    return folder / "data", folder / "model"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_signals_lose_nothing(whole, tmp_path, number, code):
+    """Stopped by a signal, even by SIGKILL, and resumed: the same bytes as a run that was left alone."""
+    data, model = whole
+    process = start(data, "--arch", "transformer", *SETTINGS, "--out", tmp_path / "parts")
     wait_for_checkpoint(tmp_path / "parts")
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
@@ -104,6 +120,5 @@ def test_signals_lose_nothing(data_directory, tmp_path, number, code):
             assert "Traceback" not in err
         finish("--resume", "--out", tmp_path / "parts")
 
-    names = ["model.safetensors", "config.json", "tokenizer.model"]
-    for name in names:
-        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    for name in ("model.safetensors", "config.json", "tokenizer.model"):
+        assert (tmp_path / "parts" / name).read_bytes() == (model / name).read_bytes()
