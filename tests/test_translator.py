@@ -1,6 +1,9 @@
 """Text in, translations out: order, blank and long lines, what is flagged, memory that runs out."""
 
 import math
+import os
+import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nmt.translator
+from nmt.checkpoint import load_model
 from nmt.config import DecodingOptions
 from nmt.decoding.hypothesis import Hypothesis
 from nmt.errors import DeviceError
+from nmt.lines import read_text_lines
 from nmt.models.factory import build_model
+from nmt.resources import shipped_model
 from nmt.special import EOS
 from nmt.translator import Translation, Translator
 from tests.copying import TEXT, copying_model, never_called, tokenizers
@@ -230,3 +236,22 @@ def test_an_endless_pair_is_scored_by_its_beginning(monkeypatch: pytest.MonkeyPa
     assert not short.cut
     assert long.cut
     assert long.tokens == 6
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.parametrize("beam_size", [1, 5])
+def test_a_thousand_real_lines_do_not_depend_on_their_neighbours(beam_size: int) -> None:
+    """As one file, line by line, and shuffled among a thousand others, with the model that ships."""
+    folder, model = os.environ.get("NMT_REAL_DATA"), shipped_model()
+    if not folder or not model:
+        pytest.skip("needs NMT_REAL_DATA and a shipped model")
+    lines, others = (read_text_lines(Path(folder) / "multi30k" / name)[:1000] for name in ("val.fr", "train.fr"))
+    translator = Translator.from_loaded(load_model(model), DecodingOptions(beam_size=beam_size))
+    as_file = texts(translator.translate(lines))
+    assert [translator.translate([line])[0].text for line in lines] == as_file
+    order = list(range(len(lines) + len(others)))
+    random.Random(1).shuffle(order)
+    shuffled = translator.translate([(lines + others)[i] for i in order])
+    found = {i: translation.text for i, translation in zip(order, shuffled, strict=True)}
+    assert [found[i] for i in range(len(lines))] == as_file

@@ -56,9 +56,7 @@ def evaluate(
     ] = None,
     save_hyp: Annotated[Path | None, typer.Option("--save-hyp", help="Write the translations to this file.")] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Write a report, FILE.md or FILE.html.")] = None,
-    record: Annotated[
-        bool, typer.Option("--record", help="Note the scores in the model's manifest and card.")
-    ] = False,
+    record: Annotated[bool, typer.Option("--record", help="Note the scores in the model's manifest and card.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Score a model, or translations, on a test set: BLEU, chrF2 and TER as sacreBLEU computes them.

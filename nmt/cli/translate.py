@@ -72,7 +72,7 @@ def translate(
     batch_tokens: Annotated[int | None, typer.Option(min=1, help="Source tokens a batch.", show_default="4096")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[
-        str, typer.Option(help="fp32, or bf16: faster where the device has it, a little less exact.")
+        str, typer.Option(help="fp32, or bf16: faster where the device has it, but rounding may differ with the batch.")
     ] = "fp32",
 ) -> None:
     """Translate text line by line: as many lines out as in, in order; a blank line stays blank.

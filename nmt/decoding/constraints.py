@@ -4,7 +4,7 @@ What stays keeps its value: scores are the model's own log-probabilities, not th
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,7 +13,9 @@ from torch import Tensor
 from nmt.config import DecodingOptions
 from nmt.special import BOS, EOS, PAD
 
-NEVER = (PAD, BOS)
+NEVER: Final = (PAD, BOS)
+LONGEST: Final = 1_000_000
+"""No translation is longer, whatever the options say."""
 
 
 class LengthLimits(NamedTuple):
@@ -26,8 +28,8 @@ class LengthLimits(NamedTuple):
 def length_limits(src_mask: Bool[Tensor, "B S"], options: DecodingOptions) -> LengthLimits:
     """Limits from each sentence's own length (EOS included), so that batch-mates have no say in them."""
     source = src_mask.sum(1).double()
-    longest = (options.max_length_ratio * source + options.max_length_extra).floor().long().clamp_(min=1)
-    shortest = (options.min_length_ratio * source).floor().long()
+    longest = (options.max_length_ratio * source + options.max_length_extra).clamp(1, LONGEST).long()
+    shortest = (options.min_length_ratio * source).clamp(0, LONGEST).long()
     return LengthLimits(torch.minimum(shortest, longest), longest)
 
 

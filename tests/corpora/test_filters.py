@@ -95,6 +95,14 @@ def test_duplicates_are_found_across_chunks_of_any_size_and_the_first_stays():
             known.add(pair)
 
 
+def test_a_pair_is_remembered_in_eight_bytes():
+    seen = SeenPairs()
+    for start in range(0, 10_000, 500):
+        seen.add([(str(i), "x") for i in range(start, start + 500)])
+    assert sum(run.nbytes for run in seen._runs) == 8 * 10_000
+    assert len(seen._runs) < 10
+
+
 def test_the_border_between_source_and_target_counts():
     assert SeenPairs().add([("a", "b c"), ("a b", "c"), ("a", "b c")]).tolist() == [True, True, False]
 

@@ -23,7 +23,7 @@ def test_the_sample_gives_the_split_of_its_role(role):
 
 def test_training_text_is_the_hand_written_pairs_and_those_of_the_grammar():
     corpus = open_corpus("sample", Reading())
-    written = sum(1 for _ in (sample_directory() / "handwritten.tsv").open("rb"))
+    written = (sample_directory() / "handwritten.tsv").read_bytes().count(b"\n")
     assert sum(1 for _ in corpus.pairs()) == written + 300
     assert [file.name for file in corpus.files] == ["handwritten.tsv", "grammar.toml"]
     assert "handwritten.tsv:1" in corpus.place(1)
