@@ -208,14 +208,17 @@ class RunConfig:
         return _build(arch, str(document.get("preset")), sections)
 
 
+QUICK: Final[dict[str, Any]] = {"max_updates": 700, "warmup_updates": 150, "eval_every": 175, "save_every": 175}
+"""Training of the `tiny` presets: some minutes on two cores."""
+
 PRESETS: Final[dict[str, dict[str, dict[str, Any]]]] = {
     "gru": {
-        "tiny": {"embedding_size": 128, "hidden_size": 256, "max_updates": 1200},
+        "tiny": {"embedding_size": 128, "hidden_size": 256, **QUICK},
         "small": {"embedding_size": 256, "hidden_size": 656},
         "base": {"embedding_size": 512, "hidden_size": 1024, "num_layers": 2, "max_updates": 30000, "lr": 1e-3},
     },
     "attention": {
-        "tiny": {"embedding_size": 128, "hidden_size": 256, "attention_size": 128, "max_updates": 1200},
+        "tiny": {"embedding_size": 128, "hidden_size": 256, "attention_size": 128, **QUICK},
         "small": {"embedding_size": 256, "hidden_size": 640, "attention_size": 256},
         "base": {
             "embedding_size": 512,
@@ -232,9 +235,8 @@ PRESETS: Final[dict[str, dict[str, dict[str, Any]]]] = {
             "ffn_size": 512,
             "num_encoder_layers": 2,
             "num_decoder_layers": 2,
-            "max_updates": 1200,
             "lr": 3e-3,
-            "warmup_updates": 200,
+            **QUICK,
         },
         "small": {"model_size": 256, "ffn_size": 1024, "num_encoder_layers": 3, "num_decoder_layers": 3},
         "base": {
