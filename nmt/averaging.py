@@ -4,7 +4,7 @@ Vaswani et al. 2017, section 6.1, https://arxiv.org/abs/1706.03762.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +37,32 @@ def average_models(
         raise UsageError("name at least one model directory")
     refuse_non_empty(out, replace=replace)
     first = load_model(directories[0])
-    total = {name: weight.to(torch.float64) for name, weight in named_weights(first.model).items()}
     origins = [_origin(first)]
-    for directory in directories[1:]:
-        other = load_model(directory)
-        _require_alike(first, other)
-        origins.append(_origin(other))
-        for name, weight in named_weights(other.model).items():
-            total[name] += weight
-    mean: dict[str, Tensor] = {name: (value / len(directories)).float() for name, value in total.items()}
-    set_weights(first.model, mean, out / WEIGHTS)
+
+    def each() -> Iterator[Mapping[str, Tensor]]:
+        yield named_weights(first.model)
+        for directory in directories[1:]:
+            other = load_model(directory)
+            _require_alike(first, other)
+            origins.append(_origin(other))
+            yield named_weights(other.model)
+
+    set_weights(first.model, mean_weights(each()), out / WEIGHTS)
     facts = _facts(first.manifest) | {"averaged": origins}
     with atomic_directory(out, replace=replace) as temporary:
         save_model(temporary, first.model, first.config, first.tokenizers, facts, dtype=dtype)
     return first
+
+
+def mean_weights(models: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of each weight over models of one shape, in float32; summed in float64, one model at a time."""
+    total: dict[str, Tensor] = {}
+    count = 0
+    for weights in models:
+        count += 1
+        for name, weight in weights.items():
+            total[name] = total[name] + weight if name in total else weight.to(torch.float64)
+    return {name: (value / count).float() for name, value in total.items()}
 
 
 def _origin(loaded: LoadedModel) -> dict[str, str]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from nmt import __version__
 from nmt.config import RunConfig
 from nmt.errors import ModelError, NMTError, UsageError
-from nmt.files import atomic_file, read_json, sha256_file, write_json
+from nmt.files import atomic_file, read_json, sha256_file, write_if_changed, write_json
 from nmt.models.factory import build_model
 from nmt.models.interface import Seq2Seq
 from nmt.tokenizer import TokenizerPair
@@ -140,8 +140,7 @@ def save_model(
         "parameters": count_parameters(model),
         "vocabulary": {"source": tokenizers.source.vocab_size, "target": tokenizers.target.vocab_size},
     }
-    with atomic_file(directory / CARD) as file:
-        file.write(model_card(manifest).encode())
+    write_if_changed(directory / CARD, model_card(manifest).encode())
     files = [CONFIG, WEIGHTS, CARD, *names]
     manifest["sha256"] = {name: sha256_file(directory / name) for name in sorted(files)}
     write_json(directory / MANIFEST, manifest)
@@ -158,8 +157,7 @@ def record_scores(directory: Path, scores: Iterable[Mapping[str, Any]]) -> None:
     new = {(score["set"], score["name"]): dict(score) for score in scores}
     kept = [score for score in manifest.get("scores", []) if (score["set"], score["name"]) not in new]
     manifest["scores"] = [*kept, *new.values()]
-    with atomic_file(directory / CARD) as file:
-        file.write(model_card(manifest).encode())
+    write_if_changed(directory / CARD, model_card(manifest).encode())
     manifest["sha256"][CARD] = sha256_file(directory / CARD)
     write_json(directory / MANIFEST, manifest)
 
@@ -172,7 +170,7 @@ def load_model(directory: Path, *, device: torch.device | None = None) -> Loaded
     """
     manifest = read_manifest(directory)
     for name, expected in manifest["sha256"].items():
-        if name == WEIGHTS:
+        if name in (WEIGHTS, CARD):  # the weights are checked as they are read; the card decides no translation
             continue
         verify_file(directory, name, expected)
     config = _read_config(directory / CONFIG)

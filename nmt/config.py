@@ -154,6 +154,7 @@ class TrainingConfig:
         )
         for key in ("warmup_updates", "patience", "average_best", "threads", "seed"):
             _require(getattr(self, key) >= 0, key, getattr(self, key), "it must not be negative")
+        _require(self.seed < 2**63, "seed", self.seed, "it must be less than 2^63")
         for key in ("beta1", "beta2", "label_smoothing"):
             _check_probability(key, getattr(self, key))
         _require(self.lr > 0, "lr", self.lr, "it must be above 0")
@@ -342,10 +343,9 @@ def resolve(
 def _build(arch: str, preset: str, values: Mapping[str, Mapping[str, Any]]) -> RunConfig:
     built: dict[str, Any] = {}
     for section, cls in section_types(arch).items():
-        for key, value in values[section].items():
+        for key in values[section]:
             _locate(f"{section}.{key}", {section: cls}, "config")
-            _coerce(cls, key, value, "config")
-        built[section] = cls(**values[section])
+        built[section] = cls(**{key: _coerce(cls, key, value, "config") for key, value in values[section].items()})
     return RunConfig(arch=arch, preset=preset, **built)
 
 
@@ -408,19 +408,19 @@ def _coerce(cls: type[Any], name: str, value: Any, origin: str) -> Any:
 def _as_bool(value: Any) -> bool:
     if isinstance(value, bool):
         return value
-    return {"true": True, "false": False}[value.lower()] if value.lower() in ("true", "false") else _fail()
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    raise ValueError
 
 
 def _as_int(value: Any) -> int:
     if isinstance(value, int):
         return value
     if isinstance(value, float):
-        return int(value) if value.is_integer() else _fail()
+        if not value.is_integer():
+            raise ValueError
+        return int(value)
     return int(str(value), 10)
-
-
-def _fail() -> Any:
-    raise ValueError
 
 
 def describe(config: RunConfig) -> list[tuple[str, str, Any, str]]:

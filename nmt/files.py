@@ -75,18 +75,27 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
             _sync(file)
         _default_mode(temporary, 0o777)
         fsync_directory(temporary)
-        if path.is_dir():
-            aside = path.with_name(f".{path.name}.old.{os.getpid()}")
-            path.rename(aside)
-            temporary.rename(path)
-            shutil.rmtree(aside)
-        else:
-            temporary.rename(path)
+        _take_name(temporary, path)
         fsync_directory(path.parent)
     except OSError as error:
         raise NMTError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _take_name(temporary: Path, path: Path) -> None:
+    """Rename a folder over another; if that fails half-way, the old one has its name again."""
+    if not path.is_dir():
+        temporary.rename(path)
+        return
+    aside = path.with_name(f".{path.name}.old.{os.getpid()}")
+    path.rename(aside)
+    try:
+        temporary.rename(path)
+    except BaseException:
+        aside.rename(path)
+        raise
+    shutil.rmtree(aside)
 
 
 def _sync(path: Path) -> None:
@@ -105,6 +114,14 @@ def refuse_non_empty(path: Path, *, replace: bool = False) -> None:
         raise UsageError(f"{path} is not empty: choose another directory, or give --force to replace it")
 
 
+def write_if_changed(path: Path, data: bytes) -> None:
+    """Write a small file, whole or not at all; leave one that already holds `data` alone."""
+    if path.is_file() and path.read_bytes() == data:
+        return
+    with atomic_file(path) as file:
+        file.write(data)
+
+
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
@@ -114,8 +131,7 @@ def sha256_file(path: Path) -> str:
 def write_json(path: Path, document: Any) -> None:
     """Write `document` as indented UTF-8 JSON, whole or not at all."""
     text = json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-    with atomic_file(path) as file:
-        file.write(text.encode())
+    write_if_changed(path, text.encode())
 
 
 def read_json(path: Path) -> Any:

@@ -18,6 +18,7 @@ from typing import Final, Literal
 import sentencepiece
 
 from nmt.errors import ModelError, UsageError
+from nmt.files import write_if_changed
 from nmt.lines import printable
 from nmt.special import BOS, EOS, PAD, UNK
 
@@ -120,10 +121,10 @@ class TokenizerPair:
     def save(self, directory: Path) -> list[str]:
         """Write the model files into `directory`; the names written."""
         if self.joint:
-            (directory / _JOINT_NAME).write_bytes(self.source.data)
+            write_if_changed(directory / _JOINT_NAME, self.source.data)
             return [_JOINT_NAME]
         for name, tokenizer in zip(_SEPARATE_NAMES, (self.source, self.target), strict=True):
-            (directory / name).write_bytes(tokenizer.data)
+            write_if_changed(directory / name, tokenizer.data)
         return list(_SEPARATE_NAMES)
 
     @staticmethod

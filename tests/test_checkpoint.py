@@ -67,8 +67,9 @@ def test_damage_is_a_clean_error(model: Path, file: str, kind: str) -> None:
         path.unlink()
     else:
         path.write_bytes(damaged[kind])
-    if file == "manifest.json" and kind == "flipped":
-        return  # one letter of a fact such as a licence: hashes find damage of what decides a translation
+    if file == "README.md" or (file, kind) == ("manifest.json", "flipped"):
+        load_model(model)  # neither the card nor a letter of a licence decides a translation
+        return
     with pytest.raises(ModelError) as caught:
         load_model(model)
     assert caught.value.exit_code == 4

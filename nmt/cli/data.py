@@ -11,12 +11,17 @@ import typer
 from nmt.cli import console
 from nmt.errors import UsageError, did_you_mean
 
-app = typer.Typer(help="Prepare parallel text for training.", rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None)
 
 
 @app.callback()
 def _data() -> None:
-    """Prepare parallel text for training."""
+    """Prepare parallel text for training.
+
+    Examples:
+        nmt data prepare --train sample --valid sample --test sample --out data/demo
+        nmt data prepare --train train.tsv.gz --valid dev.tsv --out data/mine
+    """
 
 
 def _choice(option: str, value: str, known: tuple[str, ...]) -> Any:

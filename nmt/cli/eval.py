@@ -1,6 +1,7 @@
 """`nmt eval`: translate a test set, or take translations, and score them."""
 
 import dataclasses
+import glob
 import json
 import sys
 from dataclasses import dataclass
@@ -75,6 +76,9 @@ def evaluate(
 
         check_report_path(report)
     where = _Where(src=src, ref=tuple(ref or ()), test=test, data=data, split=split)
+    for option, output in (("--save-hyp", save_hyp), ("--report", report)):
+        if output is not None:
+            _check_output(option, output, [path for path in (src, hyp, *where.ref, *where.test_files()) if path])
     search: dict[str, Any] = {
         "--model": model,
         "--beam": beam,
@@ -120,6 +124,13 @@ class _Where:
             raise UsageError("--data and --test both name a test set: give one of them")
         if self.src is not None and (self.data is not None or self.test is not None):
             raise UsageError("--src goes with --ref: leave it out with --data or --test")
+
+    def test_files(self) -> list[Path]:
+        """The files that `--test` may name."""
+        if self.test is None:
+            return []
+        path = Path(self.test)
+        return [path, *path.parent.glob(f"{glob.escape(path.name)}.*")] if path.name else []
 
     def read(self, source_lang: str, target_lang: str, *, needs_sources: bool) -> "TestSet":
         """The test set; `--ref` replaces the references of `--data` and `--test`."""
@@ -189,6 +200,19 @@ class _Done:
         return Report(title=f"{subject} on {evaluation.test_name}", facts=tuple(facts), evaluation=evaluation)
 
 
+def _check_output(option: str, path: Path, inputs: list[Path]) -> None:
+    """Raise `UsageError` unless `path` can take results; asked before the work, not after it."""
+    name = f"{option} {console.visible(str(path))}"
+    if path.is_dir():
+        raise UsageError(f"{name} is a directory, not a file")
+    if not path.parent.is_dir():
+        raise UsageError(f"{name}: there is no folder {console.visible(str(path.parent))}")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{name} is no plain file")
+    if path.exists() and any(other.is_file() and other.samefile(path) for other in inputs):
+        raise UsageError(f"{name} is an input: choose another name for the output")
+
+
 def _refuse_with_hyp(search: dict[str, Any]) -> None:
     given = [name for name, value in search.items() if value is not None]
     if given:
@@ -252,7 +276,7 @@ def _translate(where: _Where, search: dict[str, Any], *, examples: bool) -> _Don
 def _save(path: Path, hyps: list[str]) -> None:
     from nmt.files import atomic_file
 
-    with atomic_file(path) as file:
+    with atomic_file(path.resolve()) as file:
         file.writelines(f"{hyp}\n".encode() for hyp in hyps)
 
 

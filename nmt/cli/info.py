@@ -23,6 +23,8 @@ def info(
         nmt info
         nmt info checkpoints/demo
         nmt info data/demo --json
+
+    A model with missing or damaged files is described all the same, but the exit code is 4.
     """
     from nmt.resources import default_model
 
@@ -30,7 +32,14 @@ def info(
     document = model_facts(path) if kind_of(path) == "model" else data_facts(path)
     if json_output:
         print(json.dumps({"schema": 1, **document}, ensure_ascii=False, indent=2, allow_nan=False))
-        return
+    else:
+        _print(document, path)
+    for message in document.get("damaged", []):
+        if not message.startswith(f"{path / 'README.md'} "):  # the card may be edited: no translation depends on it
+            raise ModelError(message)
+
+
+def _print(document: dict[str, Any], path: Path) -> None:
     try:
         rows = _model_rows(document) if document["kind"] == "model" else _data_rows(document)
     except (AttributeError, KeyError, TypeError, ValueError) as error:

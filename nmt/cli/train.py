@@ -1,5 +1,7 @@
 """`nmt train`: parse, resolve the configuration, train, show how it goes."""
 
+import contextlib
+import os
 import re
 import shlex
 import signal
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from nmt.config import RunConfig
     from nmt.training.trainer import Outcome
 
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?|(?P<bare>\d+)")
 
 
 def train(
@@ -45,7 +47,7 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Seed of initialisation, dropout and batch order.")] = None,
     max_updates: Annotated[int | None, typer.Option(help="Optimiser updates to train for.")] = None,
     max_time: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Stop after this long, as 90s, 10m or 1h30m.")
+        str | None, typer.Option(metavar="TIME", help="Save and stop after this long: 90s, 10m, 1h30m.")
     ] = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard events too (needs the extra of that name).")
@@ -74,7 +76,8 @@ def train(
         if data is None:
             if identity is None:
                 raise UsageError("name the data directory: nmt train DATA --arch ... --out DIR")
-            data = Path(identity.data_path)
+            assert out is not None
+            data = out / identity.data_path
         resolved = _resolve(arch, preset, config, overrides or [], flags, identity.config if identity else None)
         directory = DataDirectory.open(data)
         if dry_run:
@@ -115,18 +118,23 @@ def _train(
     seconds: float,
     tensorboard: bool,
 ) -> None:
-    import shutil
-
     from nmt.files import refuse_non_empty
     from nmt.training.trainer import Trainer
 
+    if stop.signal is not None:
+        raise typer.Exit(128 + stop.signal)
     if tensorboard:
         _require_tensorboard()
-    if not resume:
+    if out.resolve() in (data.path.resolve(), *data.path.resolve().parents):
+        raise UsageError(f"--out {out} holds the data directory {data.path}: choose another directory")
+    if force:
+        _check_replaceable(out, data.path)
+    elif not resume:
         try:
-            refuse_non_empty(out, replace=force)
+            refuse_non_empty(out)
         except UsageError as error:
-            raise UsageError(f"{error}, or --resume to go on with it") from error
+            hint = ", or --resume to go on with it" if out.is_dir() else ""
+            raise UsageError(f"{error}{hint}") from error
     with _display(config) as show:
         trainer = Trainer(
             data,
@@ -137,21 +145,36 @@ def _train(
             max_seconds=seconds,
             tensorboard=tensorboard,
         )
-        if force and out.is_dir():
-            shutil.rmtree(out)
         show({"type": "start", "trainer": trainer})
-        outcome = trainer.run(resume=resume)
+        outcome = trainer.run(resume=resume, clear=force)
     _conclude(outcome, out, stop)
 
 
+def _check_replaceable(out: Path, data: Path) -> None:
+    """Refuse to delete anything but an earlier model or run, or anything that is in use."""
+    from nmt.files import refuse_non_empty
+
+    refuse_non_empty(out, replace=True)
+    if out.is_dir() and any(out.iterdir()) and not (out / "training").is_dir():
+        from nmt.checkpoint import read_manifest
+        from nmt.errors import ModelError
+
+        try:
+            read_manifest(out)
+        except ModelError as error:
+            raise UsageError(f"{out} holds something else than a model: --force does not delete it") from error
+    for used in (data.resolve(), Path.cwd()):
+        if used.is_relative_to(out.resolve()):
+            raise UsageError(f"{out} holds {used}: choose another directory")
+
+
 def _conclude(outcome: "Outcome", out: Path, stop: "_Stop") -> None:
-    if outcome.reason == "complete" and outcome.best is None:
-        raise UsageError("nothing was trained: max_updates is already reached")
-    if outcome.reason in ("stopped", "time"):
+    progress = outcome.progress
+    if outcome.reason in ("stopped", "time") and progress.update:
         again = ["nmt", "train", "--resume", "--out", str(out)]
-        console.note(f"saved at update {outcome.progress.update}; go on with: {shlex.join(again)}")
-    if outcome.best is not None:
-        console.note(f"best validation BLEU {outcome.best.bleu:.2f} at update {outcome.best.update}: model in {out}")
+        console.note(f"saved at update {progress.update}; go on with: {shlex.join(again)}")
+    if progress.exported >= 0:
+        console.note(f"model in {out}: validation BLEU {progress.exported:.2f}")
     if stop.signal is not None and outcome.reason == "stopped":
         raise typer.Exit(128 + stop.signal)
 
@@ -163,7 +186,9 @@ def _seconds(text: str | None) -> float:
     match = _DURATION.fullmatch(text.strip())
     if not text.strip() or match is None or not any(match.groups()):
         raise UsageError(f"--max-time {text}: write 90s, 10m or 1h30m")
-    hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    if match["bare"]:
+        return float(match["bare"])
+    hours, minutes, seconds = (int(part or 0) for part in match.groups()[:3])
     return 3600.0 * hours + 60.0 * minutes + seconds
 
 
@@ -185,7 +210,9 @@ class _Stop:
         if self.signal is not None:
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         self.signal = number
-        console.note("stopping: finishing this update and saving (again to stop at once)")
+        if console.verbosity() > console.QUIET:
+            with contextlib.suppress(OSError):  # print() may be at work already: it cannot be entered twice
+                os.write(2, b"stopping: finishing this update and saving (again to stop at once)\n")
 
 
 class _stop_signal(AbstractContextManager[_Stop]):

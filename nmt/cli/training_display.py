@@ -27,6 +27,9 @@ def describe_record(record: dict[str, Any]) -> str:
         case "average":
             kept = "kept" if record["best"] else "not kept"
             return f"average of {len(record['updates'])} checkpoints: BLEU {record['bleu']:.2f}, {kept}"
+        case "last":
+            kept = "kept" if record["best"] else "not kept"
+            return f"time is up: BLEU {record['bleu']:.2f} at update {record['update']}, {kept}"
         case _:
             return ""
 

@@ -3,7 +3,10 @@
 Cho et al. 2014, https://arxiv.org/abs/1406.1078, and Sutskever et al. 2014, https://arxiv.org/abs/1409.3215.
 All the decoder knows of the source is one vector, however long the sentence: what attention was invented to mend.
 
-Departures: GRU as in torch (see `nn/recurrent.py`); a bidirectional encoder by default; dropout.
+Departures: the summary c is the decoder's first state itself, tanh(V h_S) (Cho et al. have one more map between
+them; Sutskever et al. pass the encoder's state on as it is), and enters the cell as input beside the embedding; GRU
+as in torch (see `nn/recurrent.py`); a bidirectional encoder by default; embeddings scaled by sqrt(D) and shared with
+the output layer by default; dropout.
 """
 
 from dataclasses import dataclass

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from nmt.nn.embedding import OutputLayer
+
 
 def per_sentence() -> Any:
     """Declare a `DecoderState` field that has one entry a sentence (B), not one a row (N = B*K).
@@ -72,7 +74,7 @@ class Seq2Seq(nn.Module, ABC, Generic[StateT]):
     `src` ends each sentence with EOS; `src_mask` is True at real tokens.
     """
 
-    output: nn.Module
+    output: OutputLayer
     """Maps features (..., D) to logits (..., V)."""
 
     @abstractmethod

@@ -2,7 +2,7 @@
 
 Departures from the paper: layer normalisation before each sublayer by default, with one more at the end of each
 stack (`norm = "post"` gives the paper's order); dropout also on attention weights and inside the feed-forward
-layer; the output layer has a bias.
+layer; biases in the projections of queries, keys, values and heads and in the output layer.
 """
 
 from collections.abc import Callable

@@ -19,16 +19,17 @@ class Attended(NamedTuple):
     """Non-negative, 1 in sum over the keys, exactly 0 at masked ones."""
 
 
-def masked_softmax(scores: Float[Tensor, "... S"], mask: Bool[Tensor, "... S"]) -> Float[Tensor, "... S"]:
-    """Softmax over the keys whose mask is True, in float32; the others get exactly 0.
+def masked_softmax(scores: Float[Tensor, "*N S"], mask: Bool[Tensor, "*#N S"] | None) -> Float[Tensor, "*N S"]:
+    """Softmax over the keys whose mask is True (all, where it is `None`), in float32; the others get exactly 0.
 
     Every row of `mask` must have a True.
     """
-    return scores.float().masked_fill(~mask, -torch.inf).softmax(-1)
+    scores = scores.float()
+    return (scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(-1)
 
 
 class AdditiveScore(nn.Module):
-    """Additive ("concat", MLP) attention score: v . tanh(W query + U key).
+    """Additive ("concat", MLP) attention score: v . tanh(W query + U key), with a bias in W.
 
     Bahdanau et al. 2015, section A.1.2, https://arxiv.org/abs/1409.0473.
     """
@@ -106,9 +107,7 @@ class MultiHeadAttention(nn.Module):
             heads = nn.functional.scaled_dot_product_attention(queries, keys, values, mask, dropout_p=rate)
         else:
             scores = (queries * (1 / math.sqrt(queries.shape[-1]))) @ keys.transpose(-1, -2)  # (B, H, T, S)
-            if mask is not None:
-                scores = scores.masked_fill(~mask, -torch.inf)
-            weights = scores.softmax(-1)
+            weights = masked_softmax(scores, mask)
             heads = self.dropout(weights).to(values.dtype) @ values
         context: Tensor = self.out(heads.transpose(1, 2).flatten(2))
         return context, weights if need_weights else None

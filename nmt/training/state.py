@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from nmt.checkpoint import named_weights, read_tensors, set_weights, write_tensors
+from nmt.config import RunConfig
 from nmt.errors import ModelError, NMTError, UsageError
 from nmt.files import atomic_directory, read_json, sha256_file, write_json
 from nmt.models.interface import Seq2Seq
@@ -33,6 +34,8 @@ class Candidate:
 
     update: int
     bleu: float
+    sha256: str = ""
+    """Hash of its file."""
 
 
 @dataclass
@@ -56,6 +59,10 @@ class Progress:
     seconds: float = 0.0
     """Spent training and validating."""
     log_bytes: int = 0
+    window: dict[str, Any] = field(default_factory=dict)
+    """Sums since the last line of the log."""
+    exported: float = -1.0
+    """Validation BLEU of the model that lies in the model directory; -1 for none."""
     finished: bool = False
 
     @property
@@ -72,7 +79,7 @@ class RunIdentity:
     data: str
     """Fingerprint of the data directory."""
     data_path: str
-    """Where it lay; may change."""
+    """Where it lay, seen from the model directory; may change."""
 
 
 class RunDirectory:
@@ -96,14 +103,34 @@ class RunDirectory:
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
                 raise UsageError(f"{self.path.parent} is in use by process {holder}: wait for it or stop it") from error
+            except OSError as error:
+                raise NMTError(f"cannot lock {self.path / 'lock'}: {error.strerror}") from error
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            self._sweep()
             yield
         finally:
             os.close(descriptor)
+
+    def _sweep(self) -> None:
+        """Remove what a killed process left half-written."""
+        for folder in (self.path.parent, self.path, self.checkpoints, self.candidates):
+            for left in [*folder.glob(".*.tmp"), *folder.glob(".update-*.old.*")]:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+    def clear(self) -> None:
+        """Delete the model and the run that lie here, for a new run; the lock must be held."""
+        for path in self.path.parent.iterdir():
+            if path != self.path:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        for path in self.path.iterdir():
+            if path.name != "lock":
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        for folder in (self.checkpoints, self.candidates):
+            folder.mkdir()
 
     def identity(self) -> RunIdentity:
         """What the run was started with.
@@ -113,10 +140,11 @@ class RunDirectory:
         """
         try:
             document = read_json(self.path / "run.json")
-            return RunIdentity(config=document["config"], data=document["data"], data_path=document["data_path"])
+            RunConfig.from_dict(document["config"])
+            return RunIdentity(config=document["config"], data=document["data"], data_path=str(document["data_path"]))
         except FileNotFoundError:
             raise ModelError(f"no training to resume in {self.path.parent}: train without --resume") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
             raise ModelError(f"{self.path / 'run.json'} is damaged: {error}") from error
 
     def write_identity(self, identity: RunIdentity) -> None:
@@ -128,14 +156,18 @@ class RunDirectory:
         path = self.checkpoints / f"update-{progress.update:08}"
         with atomic_directory(path, replace=True) as folder:
             write_tensors(folder / _WEIGHTS, named_weights(model))
-            write_tensors(folder / _OPTIMIZER, _optimizer_tensors(model, optimizer) | _generator_states())
+            write_tensors(folder / _OPTIMIZER, _optimizer_tensors(model, optimizer) | _generator_states(model))
             hashes = {name: sha256_file(folder / name) for name in (_WEIGHTS, _OPTIMIZER)}
-            document = {"format_version": FORMAT_VERSION, "sha256": hashes, "progress": dataclasses.asdict(progress)}
-            document["self"] = _digest(document)
-            write_json(folder / _PROGRESS, document)
-        for old in self._newest_first()[keep:]:
+            _write_progress(folder, progress, hashes)
+        older = [old for old in self._newest_first() if old != path]
+        for old in older[keep - 1 :]:
             shutil.rmtree(old, ignore_errors=True)
         return path
+
+    def save_progress(self, progress: Progress) -> None:
+        """Rewrite how far the run has come in the checkpoint of this very update; its tensors stay."""
+        folder = self.checkpoints / f"update-{progress.update:08}"
+        _write_progress(folder, progress, read_json(folder / _PROGRESS)["sha256"])
 
     def load(self, model: Seq2Seq[Any], optimizer: torch.optim.Optimizer) -> tuple[Progress | None, list[str]]:
         """Restore the newest whole checkpoint; with it, why newer ones were passed over.
@@ -146,15 +178,20 @@ class RunDirectory:
             ModelError: there are checkpoints and all are damaged.
         """
         troubles: list[str] = []
-        found = self._newest_first()
-        for path in found:
+        damaged: list[Path] = []
+        for path in self._newest_first():
             try:
-                return self._load(path, model, optimizer), troubles
+                progress = self._load(path, model, optimizer)
             except ModelError as error:
-                troubles.append(str(error))
-        if found:
+                troubles.append(f"{error}: going on from an older checkpoint")
+                damaged.append(path)
+                continue
+            for bad in damaged:  # kept aside: it must not count among the newest
+                bad.rename(bad.with_name(f"damaged-{bad.name}-{os.getpid()}"))
+            return progress, troubles
+        if damaged:
             raise ModelError(f"no checkpoint in {self.checkpoints} is whole: {'; '.join(troubles)}")
-        return None, troubles
+        return None, [f"{self.path.parent} was stopped before its first checkpoint: starting from the beginning"]
 
     def _load(self, path: Path, model: Seq2Seq[Any], optimizer: torch.optim.Optimizer) -> Progress:
         try:
@@ -174,7 +211,7 @@ class RunDirectory:
             raise ModelError(f"{path} is damaged: {error}") from error
         set_weights(model, weights, path / _WEIGHTS)
         _restore_optimizer(model, optimizer, state)
-        _restore_generators(state)
+        _restore_generators(model, state)
         return progress
 
     def _newest_first(self) -> list[Path]:
@@ -190,6 +227,7 @@ class RunDirectory:
         ranked = sorted([*progress.candidates, candidate], key=lambda c: (-c.bleu, c.update))[:most]
         if candidate in ranked:
             write_tensors(self.candidate_path(candidate), named_weights(model))
+            candidate.sha256 = sha256_file(self.candidate_path(candidate))
         progress.candidates = ranked
         return ranked[0] is candidate
 
@@ -205,6 +243,12 @@ class RunDirectory:
         for path in self.candidates.glob("update-*.safetensors"):
             if path.name not in wanted:
                 path.unlink(missing_ok=True)
+
+
+def _write_progress(folder: Path, progress: Progress, hashes: dict[str, str]) -> None:
+    document = {"format_version": FORMAT_VERSION, "sha256": hashes, "progress": dataclasses.asdict(progress)}
+    document["self"] = _digest(document)
+    write_json(folder / _PROGRESS, document)
 
 
 def _digest(document: Any) -> str:
@@ -233,14 +277,18 @@ def _restore_optimizer(model: Seq2Seq[Any], optimizer: torch.optim.Optimizer, st
         }
 
 
-def _generator_states() -> dict[str, Tensor]:
+def _device(model: Seq2Seq[Any]) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _generator_states(model: Seq2Seq[Any]) -> dict[str, Tensor]:
     states = {"generator/cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["generator/cuda"] = torch.cuda.get_rng_state()
+    if _device(model).type == "cuda":
+        states["generator/cuda"] = torch.cuda.get_rng_state(_device(model))
     return states
 
 
-def _restore_generators(state: dict[str, Tensor]) -> None:
+def _restore_generators(model: Seq2Seq[Any], state: dict[str, Tensor]) -> None:
     torch.set_rng_state(state["generator/cpu"])
-    if torch.cuda.is_available() and "generator/cuda" in state:
-        torch.cuda.set_rng_state(state["generator/cuda"])
+    if _device(model).type == "cuda" and "generator/cuda" in state:
+        torch.cuda.set_rng_state(state["generator/cuda"], _device(model))

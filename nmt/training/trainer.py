@@ -2,20 +2,22 @@
 
 import dataclasses
 import math
+import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
+from nmt.averaging import mean_weights
 from nmt.batching import Batch, batch_stream, length_batches, make_batch
-from nmt.checkpoint import read_tensors, save_model, set_weights
+from nmt.checkpoint import named_weights, read_tensors, save_model, set_weights
 from nmt.config import DecodingOptions, RunConfig
 from nmt.dataset import DataDirectory
-from nmt.errors import NMTError, UsageError
+from nmt.errors import DataError, ModelError, NMTError, UsageError
 from nmt.metrics import bleu
 from nmt.metrics.base import Score
 from nmt.models.factory import build_model
@@ -75,31 +77,43 @@ class Trainer:
         self.report, self.should_stop, self.max_seconds = report, should_stop, max_seconds
         self.device = select_device(self.options.device)
         self.precision = select_precision(self.options.precision, self.device)
+        # A run keeps the precision it began with, also where `auto` would now choose another.
+        self.options = replace(self.options, precision=self.precision)
+        self.config = config = replace(config, training=self.options)
         self.threads = set_threads(self.options.threads)
         reuse_memory()
         self.directory = RunDirectory(out)
         self.tensorboard = self.directory.path / "tensorboard" if tensorboard else None
         self.train_split, self.valid_split = data.split("train"), data.split("valid")
-        if not len(self.train_split):
-            raise UsageError(f"{data.path} has no training pairs")
+        if not len(self.train_split) or not len(self.valid_split):
+            raise DataError(f"{data.path} has no {'validation' if len(self.train_split) else 'training'} pairs")
+        data.verify()
         self.valid_sources, self.valid_refs = data.text("valid")
         torch.manual_seed(self.options.seed)
         sizes = data.tokenizers.source.vocab_size, data.tokenizers.target.vocab_size
         self.model = build_model(config.model, *sizes, joint=data.tokenizers.joint).to(self.device)
         self.optimizer = make_optimizer(self.model, config)
         self.progress = Progress()
-        self.started = time.monotonic()
+        self.started = self.session = time.monotonic()
 
-    def run(self, *, resume: bool = False) -> Outcome:
-        """Train to the end, or until stopped; the model directory then holds the best model so far."""
+    def run(self, *, resume: bool = False, clear: bool = False) -> Outcome:
+        """Train to the end, or until stopped; the model directory then holds the best model so far.
+
+        Args:
+            resume: go on from the newest checkpoint.
+            clear: delete what an earlier run left here.
+        """
         with self.directory.lock():
+            if self.should_stop():
+                return Outcome(reason="stopped", progress=self.progress, best=None)
+            if clear:
+                self.directory.clear()
             if resume:
                 self._resume()
                 if self.progress.finished and (reason := self._reason_to_end()) in ("complete", "patience"):
                     return Outcome(reason=reason, progress=self.progress, best=self.progress.best)
             else:
-                identity = RunIdentity(self.config.as_dict(), self.data.fingerprint, str(self.data.path.resolve()))
-                self.directory.write_identity(identity)
+                self._write_identity()
             self.log = RunLog(self.directory.log, keep_bytes=self.progress.log_bytes, tensorboard=self.tensorboard)
             try:
                 return self._loop()
@@ -112,21 +126,20 @@ class Trainer:
         self.stream = batch_stream(
             self.train_split, options.batch_tokens, seed=options.seed, epoch=progress.epoch, skip=progress.batch
         )
-        self.window = Window()
+        self.window = Window.restore(progress.window)
         self.started = time.monotonic() - progress.seconds
-        saved = -1
+        saved = progress.update  # at the start there is nothing to save, or it was just loaded
         while True:
             reason = self._reason_to_end()
-            due = progress.update and (progress.update % options.eval_every == 0 or reason in ("complete", "time"))
+            due = progress.update and (progress.update % options.eval_every == 0 or reason == "complete")
             if due and progress.validated != progress.update and reason != "stopped":
                 try:
                     self._validate()
                 except StoppedError:
                     reason = "stopped"
                 reason = reason or self._reason_to_end()
-            if reason or (progress.update % options.save_every == 0 and progress.update != saved):
-                if progress.update:
-                    self._save()
+            if progress.update != saved and (reason or progress.update % options.save_every == 0):
+                self._save()
                 saved = progress.update
             if reason:
                 return self._finish(reason)
@@ -141,7 +154,7 @@ class Trainer:
             return "complete"
         if self.options.patience and self.progress.misses >= self.options.patience:
             return "patience"
-        return "time" if time.monotonic() - self.started >= self.max_seconds else ""
+        return "time" if time.monotonic() - self.session >= self.max_seconds else ""
 
     def _train_step(self, update: int) -> None:
         """One optimiser update: the gradient of the mean loss a token over all its batches."""
@@ -205,6 +218,10 @@ class Trainer:
         nll, tokens = self._validation_loss()
         score = self._validation_bleu()
         progress = self.progress
+        if not math.isfinite(nll):
+            raise NMTError(
+                f"training diverged: the validation loss at update {progress.update} is not finite: lower lr"
+            )
         candidate = Candidate(progress.update, score.value)
         most = max(1, self.options.average_best)
         best = self.directory.keep_candidate(progress, candidate, self.model, most=most)
@@ -223,9 +240,9 @@ class Trainer:
                 "validation_seconds": round(time.monotonic() - begun, 3),
             }
         )
-        self.window = Window()  # its clock must not count validation
+        self.window.begun += time.monotonic() - begun  # speed is that of training
         if best:
-            self._export(score, self.model)
+            self._export(score)
 
     def _validation_loss(self) -> tuple[float, int]:
         """Sum of negative log-likelihoods over the set, nats, and its target tokens."""
@@ -260,40 +277,64 @@ class Trainer:
 
     def _save(self) -> None:
         self.progress.seconds = time.monotonic() - self.started
+        self.progress.window = self.window.sums()
         self.directory.save(self.progress, self.model, self.optimizer, keep=self.options.keep_last)
         self.directory.prune_candidates()
 
     def _finish(self, reason: str) -> Outcome:
-        if reason != "stopped":
-            self._export_average()
+        if reason != "stopped" and self.progress.update:
+            try:
+                self._export_last() if reason == "time" else self._export_average()
+            except StoppedError:
+                reason = "stopped"
         if reason in ("complete", "patience"):
             self.progress.finished = True
-            self._save()
+            self.directory.save_progress(self.progress)
         return Outcome(reason=reason, progress=self.progress, best=self.progress.best)
+
+    def _export_last(self) -> None:
+        """Where time ran out before a validation was due: export the last weights if they translate better.
+
+        The run's own progress does not count this validation, so that it can go on as if never stopped.
+        """
+        if self.progress.validated == self.progress.update:
+            return
+        score = self._validation_bleu()
+        better = score.value > self.progress.exported
+        self._write({"type": "last", "update": self.progress.update, "bleu": score.value, "best": better})
+        if better:
+            self._export(score)
 
     def _export_average(self) -> None:
         """Replace the exported model by the mean of the best candidates if that translates better."""
         candidates = self.progress.candidates
         if len(candidates) < 2 or self.options.average_best < 2:
             return
-        weights = [read_tensors(self.directory.candidate_path(c)) for c in candidates]
-        mean = {name: torch.stack([w[name] for w in weights]).mean(0) for name in weights[0]}
-        current = {name: p.detach().clone() for name, p in self.model.named_parameters()}
-        set_weights(self.model, mean, self.directory.candidates)
+        current = {name: weight.clone() for name, weight in named_weights(self.model).items()}
+        set_weights(self.model, mean_weights(self._candidate_weights()), self.directory.candidates)
         try:
             score = self._validation_bleu()
-            better = score.value >= candidates[0].bleu
+            better = score.value >= self.progress.exported
+            updates = [candidate.update for candidate in candidates]
             record = {"type": "average", "update": self.progress.update, "bleu": score.value, "best": better}
-            self._write(record | {"updates": [c.update for c in candidates], "signature": score.signature})
+            self._write(record | {"updates": updates, "signature": score.signature})
             if better:
-                self._export(score, self.model)
-        except StoppedError:
-            return
+                self._export(score, averaged=updates)
         finally:
             set_weights(self.model, current, self.directory.path)
 
-    def _export(self, score: Score, model: Seq2Seq[Any]) -> None:
+    def _candidate_weights(self) -> Iterator[dict[str, Tensor]]:
+        for candidate in self.progress.candidates:
+            path = self.directory.candidate_path(candidate)
+            try:
+                yield read_tensors(path, sha256=candidate.sha256)
+            except ModelError as error:
+                self.report({"type": "warning", "message": f"{error}: averaging without it"})
+
+    def _export(self, score: Score, *, averaged: Sequence[int] = ()) -> None:
+        """Write the model directory; `averaged` names the updates whose weights were averaged, if they were."""
         progress = self.progress
+        progress.exported = score.value
         facts = {
             "direction": {"source": self.data.source_lang, "target": self.data.target_lang},
             "data": {"fingerprint": self.data.fingerprint, "corpora": training_corpora(self.data)},
@@ -309,7 +350,13 @@ class Trainer:
             },
             "scores": [{"set": "valid, greedy", **dataclasses.asdict(score)}],
         }
-        save_model(self.out, model, self.config, self.data.tokenizers, facts)
+        if averaged:
+            facts["averaged"] = [f"update {update}" for update in averaged]
+        save_model(self.out, self.model, self.config, self.data.tokenizers, facts)
+
+    def _write_identity(self) -> None:
+        where = os.path.relpath(self.data.path.resolve(), self.out.resolve())
+        self.directory.write_identity(RunIdentity(self.config.as_dict(), self.data.fingerprint, where))
 
     def _resume(self) -> None:
         identity = self.directory.identity()
@@ -318,8 +365,9 @@ class Trainer:
         check_resumable(identity.config, self.config.as_dict())
         progress, troubles = self.directory.load(self.model, self.optimizer)
         for trouble in troubles:
-            self.report({"type": "warning", "message": f"{trouble}: going on from an older checkpoint"})
+            self.report({"type": "warning", "message": trouble})
         self.progress = progress or Progress()
+        self._write_identity()
 
 
 def training_corpora(data: DataDirectory) -> list[dict[str, Any]]:
@@ -340,7 +388,10 @@ def check_resumable(before: dict[str, Any], now: dict[str, Any]) -> None:
 
 
 def make_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019, algorithm 2); vectors (biases, norms) do not decay."""
+    """AdamW (Loshchilov and Hutter 2019, algorithm 2); vectors (biases, norms) do not decay.
+
+    As in torch, the decay is scaled by the learning rate, where the paper scales it by the schedule alone.
+    """
     options = config.training
     parameters = list(model.parameters())
     groups = [
@@ -354,11 +405,9 @@ def batch_loss(model: Seq2Seq[Any], batch: Batch, label_smoothing: float, precis
     """Losses of a batch, summed over its real target tokens."""
     with autocast(batch.src.device, precision):
         features = model.features(batch.src, batch.src_mask, batch.tgt_in)
-        weight, bias = model.output.linear.weight, model.output.linear.bias  # type: ignore[union-attr]
-        assert isinstance(weight, Tensor)
-        assert isinstance(bias, Tensor)
-        real = features[batch.tgt_mask]
-        return smoothed_cross_entropy(real, weight, bias, batch.tgt_out[batch.tgt_mask], label_smoothing)
+        output = model.output.linear
+        real, targets = features[batch.tgt_mask], batch.tgt_out[batch.tgt_mask]
+        return smoothed_cross_entropy(real, output.weight, output.bias, targets, label_smoothing)
 
 
 def perplexity(loss: float) -> float:
@@ -382,6 +431,21 @@ class Window:
         self.smoothed = self.smoothed + losses.smoothed.detach()
         self.nll = self.nll + losses.nll
         self.tokens += tokens
+
+    @staticmethod
+    def restore(sums: dict[str, Any]) -> "Window":
+        """A window that continues from `sums`."""
+        window = Window()
+        window.tokens = sums.get("tokens", 0)
+        for key in ("smoothed", "nll"):
+            value = sums.get(key, 0.0)
+            setattr(window, key, math.nan if value is None else value)
+        return window
+
+    def sums(self) -> dict[str, Any]:
+        """What `restore` needs; `None` for a sum that is not finite."""
+        sums = {key: float(getattr(self, key)) for key in ("smoothed", "nll")}
+        return {"tokens": self.tokens} | {key: v if math.isfinite(v) else None for key, v in sums.items()}
 
     def record(self) -> dict[str, Any]:
         """Loss and perplexity a token, and speed, over the window; losses that are not finite are left out."""

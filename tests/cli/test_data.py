@@ -98,6 +98,12 @@ def test_an_output_in_the_way_is_refused_and_replaced_with_force(nmt, corpus, tm
     assert nmt("data", "prepare", *corpus, "--out", out, "--force").code == 0
 
 
+def test_help_of_the_group_has_examples_first(nmt):
+    result = nmt("data", "--help")
+    assert result.code == 0
+    assert "nmt data prepare --train sample" in result.out.partition("Usage")[0]
+
+
 def test_help_shows_examples_and_specs(nmt):
     result = nmt("data", "prepare", "--help")
     assert result.code == 0

@@ -112,6 +112,13 @@ def test_tokenised_translations_get_a_warning(nmt, files):
         (["--hyp", "hyp.en", "--ref", "test.en", "--beam", "3"], 2, "--beam has no meaning with --hyp"),
         (["--hyp", "hyp.en", "--ref", "test.en", "--report", "x.pdf"], 2, "must end in .md or .html"),
         (["--hyp", "hyp.en"], 2, "what is to be evaluated?"),
+        (["--src", "test.fr", "--ref", "test.en", "--save-hyp", "test.en"], 2, "test.en is an input"),
+        (["--src", "test.fr", "--ref", "test.en", "--save-hyp", "./test.fr"], 2, "test.fr is an input"),
+        (["--test", "test", "--save-hyp", "test.en"], 2, "test.en is an input"),
+        (["--test", "test.tsv", "--save-hyp", "test.tsv"], 2, "test.tsv is an input"),
+        (["--test", "test", "--save-hyp", "no/where.en"], 2, "there is no folder no"),
+        (["--test", "test", "--save-hyp", "."], 2, "is a directory"),
+        (["--test", "test", "--save-hyp", "/dev/null"], 2, "is no plain file"),
         (["--ref", "test.en"], 2, "--ref alone is not enough"),
         (["--split", "test"], 2, "--split goes with --data"),
         (["--data", "x", "--test", "y"], 2, "--data and --test both name a test set"),
@@ -135,6 +142,15 @@ def test_mistakes_are_one_line(nmt, files, model, args, code, message):
     assert result.err.startswith("nmt: error: ")
     assert result.err.count("\n") == 1
     assert message in result.err
+
+
+def test_report_does_not_replace_an_input(nmt, files):
+    (files / "hyp.md").write_text((files / "hyp.en").read_text())
+
+    result = nmt("eval", "--hyp", "hyp.md", "--ref", "test.en", "--report", "hyp.md")
+
+    assert result.code == 2
+    assert (files / "hyp.md").read_text() == (files / "hyp.en").read_text()
 
 
 def test_empty_files_are_refused(nmt, files):

@@ -29,14 +29,27 @@ def test_model_as_json(nmt, model):
     assert document["bytes"][WEIGHTS] > 1000
 
 
-def test_damage_is_shown(nmt, tmp_path):
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_damage_is_shown_and_is_an_error(nmt, tmp_path, options):
     path = tiny_model(tmp_path / "m")
     (path / WEIGHTS).write_bytes(b"short")
 
+    result = nmt("info", path, *options)
+
+    assert result.code == 4
+    assert "model.safetensors is damaged" in result.out
+    assert result.err.startswith("nmt: error: ")
+    assert result.err.count("\n") == 1
+
+
+def test_an_edited_card_is_shown_and_is_no_error(nmt, tmp_path):
+    path = tiny_model(tmp_path / "m")
+    (path / "README.md").write_text("mine")
+
     result = nmt("info", path)
 
-    assert result.code == 0
-    assert "model.safetensors is damaged" in result.out
+    assert (result.code, result.err) == (0, "")
+    assert "README.md is damaged" in result.out
 
 
 def test_data_directory_is_described(nmt, data_directory):

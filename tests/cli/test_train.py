@@ -68,6 +68,38 @@ def test_a_directory_in_use_is_not_overwritten(nmt, data_directory, tmp_path):
     assert (tmp_path / "m" / "thesis.txt").read_text() == "years of work"
 
 
+def test_force_does_not_delete_the_data(nmt, data_directory, tmp_path):
+    for out in (data_directory, tmp_path):
+        result = nmt("train", data_directory, "--arch", "gru", "--out", out, "--force")
+
+        assert result.code == 2
+        assert "holds the data directory" in line_of(result)
+    assert (data_directory / "manifest.json").is_file()
+
+
+def test_force_deletes_an_earlier_run_and_nothing_else(nmt, data_directory, tmp_path, monkeypatch):
+    settings = ["--arch", "gru", *QUICK[-6:], "--set", "embedding_size=8", "--set", "hidden_size=8", "--max-updates", 4]
+    for _ in range(2):
+        assert nmt("train", data_directory, *settings, "--out", tmp_path / "m", "--force").code == 0
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "thesis.txt").write_text("years of work")
+    for out in (tmp_path / "notes", data_directory, tmp_path):
+        result = nmt("train", data_directory, *settings, "--out", out, "--force")
+        assert result.code == 2
+        line_of(result)
+    assert (tmp_path / "notes" / "thesis.txt").read_text() == "years of work"
+    assert (data_directory / "manifest.json").exists()
+
+
+def test_time_limit_stops_with_a_model_and_says_how_to_go_on(nmt, data_directory, tmp_path):
+    settings = ["--arch", "gru", "--set", "embedding_size=8", "--set", "hidden_size=8", "--set", "threads=1"]
+    result = nmt("train", data_directory, *settings, "--max-time", "1s", "--out", tmp_path / "m")
+
+    assert result.code == 0
+    assert f"nmt train --resume --out {tmp_path / 'm'}" in result.err
+    assert (tmp_path / "m" / "manifest.json").exists()
+
+
 def start(*arguments: object) -> subprocess.Popen[str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("NMT_")}
     command = [sys.executable, "-m", "nmt", "train", *map(str, arguments)]

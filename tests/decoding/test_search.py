@@ -18,7 +18,7 @@ SENTENCES = [[4, 5, 6, 7, 8], [9], [10, 11, 12], [13, 14, 15, 16, 17, 18, 19]]
 
 
 def options(**changes: Any) -> DecodingOptions:
-    return DecodingOptions(**{"beam_size": 4, "max_length_ratio": 1.0, "max_length_extra": 4} | changes)
+    return DecodingOptions(**{"beam_size": 4, "max_length_ratio": 1.0, "max_length_extra": 2} | changes)
 
 
 def same(one: Hypothesis, other: Hypothesis) -> None:
@@ -29,13 +29,20 @@ def same(one: Hypothesis, other: Hypothesis) -> None:
         torch.testing.assert_close(one.attention, other.attention, rtol=1e-4, atol=1e-5)
 
 
-def rescored(model: Seq2Seq, sentence: list[int], tokens: tuple[int, ...]) -> Hypothesis:
-    """The hypothesis that forced decoding, alone and without any search, makes of `tokens`."""
-    src, src_mask = pad(sentence)
+def rescored(model: Seq2Seq, sentence: list[int], ranked: list[Hypothesis]) -> list[Hypothesis]:
+    """What forced decoding, without any search, makes of the tokens of each hypothesis of one sentence."""
+    src, src_mask = pad(*[sentence] * len(ranked))
+    tgt_in = torch.full((len(ranked), max(len(h.tokens) for h in ranked)), PAD)
+    for row, hypothesis in zip(tgt_in, ranked, strict=True):
+        row[: len(hypothesis.tokens)] = torch.tensor([BOS, *hypothesis.tokens[:-1]])
     with torch.no_grad():
-        logits, attention = unroll(model, src, src_mask, torch.tensor([[BOS, *tokens[:-1]]]))
-    log_probs = logits.log_softmax(-1)[0, range(len(tokens)), list(tokens)]
-    return Hypothesis(tokens, float(log_probs.sum()), None if attention is None else attention[0])
+        logits, attention = unroll(model, src, src_mask, tgt_in)
+    found = []
+    for row, tokens in enumerate(h.tokens for h in ranked):
+        log_probs = logits[row].log_softmax(-1)[range(len(tokens)), list(tokens)]
+        weights = None if attention is None else attention[row, : len(tokens)]
+        found.append(Hypothesis(tokens, float(log_probs.sum()), weights))
+    return found
 
 
 @pytest.mark.parametrize("chosen", [options(beam_size=1), options(n_best=4), options(n_best=3, length_penalty=0.0)])
@@ -44,8 +51,8 @@ def test_every_hypothesis_rescored_by_forced_decoding_is_the_same(model: Seq2Seq
     results = search(model, *pad(*SENTENCES), chosen)
     assert [len(ranked) for ranked in results] == [chosen.n_best] * len(SENTENCES)
     for sentence, ranked in zip(SENTENCES, results, strict=True):
-        for hypothesis in ranked:
-            same(hypothesis, rescored(model, sentence, hypothesis.tokens))
+        for hypothesis, gold in zip(ranked, rescored(model, sentence, ranked), strict=True):
+            same(hypothesis, gold)
 
 
 def test_hypotheses_of_a_beam_do_cross(model: Seq2Seq) -> None:
