@@ -1,5 +1,6 @@
 """The model directory: all that translation needs, and nothing that runs code."""
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from nmt import __version__
-from nmt.config import RunConfig
+from nmt.config import ModelConfig, RunConfig
 from nmt.errors import ModelError, NMTError, UsageError
 from nmt.files import atomic_file, read_json, sha256_file, write_if_changed, write_json
 from nmt.models.factory import build_model
@@ -175,14 +176,24 @@ def load_model(directory: Path, *, device: torch.device | None = None) -> Loaded
         verify_file(directory, name, expected)
     config = _read_config(directory / CONFIG)
     tokenizers = TokenizerPair.load(directory)
+    weights = read_tensors(directory / WEIGHTS, sha256=manifest["sha256"].get(WEIGHTS, ""))
+    _refuse_oversized(config.model, weights, directory / CONFIG)
     sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
     try:
         model = build_model(config.model, *sizes, joint=tokenizers.joint)
     except UsageError as error:
         raise ModelError(f"{directory / CONFIG}: {error}") from error
-    weights = read_tensors(directory / WEIGHTS, sha256=manifest["sha256"].get(WEIGHTS, ""))
     set_weights(model, weights, directory / WEIGHTS)
     return LoadedModel(model.eval().to(device or torch.device("cpu")), config, tokenizers, manifest, directory)
+
+
+def _refuse_oversized(config: ModelConfig, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Raise `ModelError` for a width or a number of layers that the weights cannot have, before building it."""
+    largest = max([len(weights), *(size for weight in weights.values() for size in weight.shape)])
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, int) and value > largest:
+            raise ModelError(f"{path}: {field.name} = {value} does not fit the weights")
 
 
 def verify_file(directory: Path, name: str, expected: str) -> None:
@@ -205,7 +216,8 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         ModelError: no such directory, no manifest in it, or one of another format or version.
     """
     if not directory.is_dir():
-        raise ModelError(f"no model at {directory}: there is no such directory")
+        what = "it is no directory" if directory.exists() else "there is no such directory"
+        raise ModelError(f"no model at {directory}: {what}")
     path = directory / MANIFEST
     if not path.is_file():
         raise ModelError(f"{directory} is no model directory: it has no {MANIFEST}")
@@ -221,8 +233,12 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     hashes, direction = manifest.get("sha256"), manifest.get("direction")
     if not isinstance(hashes, dict) or not {WEIGHTS, CONFIG} <= hashes.keys() or not isinstance(direction, dict):
         raise ModelError(f"{path} is damaged: it lacks checksums or direction")
-    if not {"source", "target"} <= direction.keys():
+    if not all(isinstance(direction.get(side), str) for side in ("source", "target")):
         raise ModelError(f"{path} is damaged: it lacks the direction")
+    vocabulary, parameters = manifest.get("vocabulary"), manifest.get("parameters")
+    sizes = vocabulary.values() if isinstance(vocabulary, dict) else [None]
+    if not all(isinstance(number, int) for number in [parameters, *sizes]):
+        raise ModelError(f"{path} is damaged: it lacks the number of parameters or the vocabulary")
     return manifest
 
 

@@ -67,8 +67,8 @@ def test_damage_is_a_clean_error(model: Path, file: str, kind: str) -> None:
         path.unlink()
     else:
         path.write_bytes(damaged[kind])
-    if file == "README.md" or (file, kind) == ("manifest.json", "flipped"):
-        load_model(model)  # neither the card nor a letter of a licence decides a translation
+    if file == "README.md":
+        load_model(model)  # the card decides no translation
         return
     with pytest.raises(ModelError) as caught:
         load_model(model)
@@ -110,6 +110,25 @@ def test_wrong_tensors_are_named(model: Path, change: object, message: str) -> N
     change(weights)
     forge(model, "model.safetensors", save(weights))
     with pytest.raises(ModelError, match=message):
+        load_model(model)
+
+
+@pytest.mark.parametrize("key", ["model_size", "num_encoder_layers", "ffn_size"])
+def test_sizes_the_weights_cannot_have_are_refused_before_building(model: Path, key: str) -> None:
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    config["model"][key] = 10**9
+    forge(model, "config.json", json.dumps(config).encode())
+    with pytest.raises(ModelError, match=f"{key} = 1000000000 does not fit"):
+        load_model(model)
+
+
+@pytest.mark.parametrize(
+    "change", [{"parameters": None}, {"vocabulary": 3}, {"direction": {"source": 1, "target": None}}, {"sha256": []}]
+)
+def test_a_manifest_of_wrong_types_is_refused(model: Path, change: dict[str, object]) -> None:
+    manifest = json.loads((model / "manifest.json").read_text(encoding="utf-8"))
+    (model / "manifest.json").write_text(json.dumps(manifest | change), encoding="utf-8")
+    with pytest.raises(ModelError, match="manifest.json is damaged"):
         load_model(model)
 
 

@@ -70,7 +70,7 @@ def train(
     flags = {"device": device, "precision": precision, "seed": seed, "max_updates": max_updates}
     with _stop_signal() as stop:
         from nmt.dataset import DataDirectory
-        from nmt.training.state import RunDirectory
+        from nmt.training.state import RunDirectory, check_resumable
 
         identity = RunDirectory(out).identity() if resume and out is not None else None
         if data is None:
@@ -79,6 +79,8 @@ def train(
             assert out is not None
             data = out / identity.data_path
         resolved = _resolve(arch, preset, config, overrides or [], flags, identity.config if identity else None)
+        if identity:
+            check_resumable(identity.config, resolved.as_dict())
         directory = DataDirectory.open(data)
         if dry_run:
             _print_settings(resolved, directory)
@@ -125,8 +127,6 @@ def _train(
         raise typer.Exit(128 + stop.signal)
     if tensorboard:
         _require_tensorboard()
-    if out.resolve() in (data.path.resolve(), *data.path.resolve().parents):
-        raise UsageError(f"--out {out} holds the data directory {data.path}: choose another directory")
     if force:
         _check_replaceable(out, data.path)
     elif not resume:

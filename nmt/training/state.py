@@ -25,6 +25,13 @@ from nmt.models.interface import Seq2Seq
 FORMAT_VERSION: Final = 1
 _WEIGHTS, _OPTIMIZER, _PROGRESS = "weights.safetensors", "optimizer.safetensors", "progress.json"
 _NAME = re.compile(r"update-(\d{8,})")
+MAY_CHANGE: Final = frozenset(
+    {
+        *("max_updates", "eval_every", "save_every", "log_every", "patience", "keep_last", "average_best"),
+        *("device", "threads"),
+    }
+)
+"""Training settings that a resumed run may have otherwise."""
 _MOMENTS: Final = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -243,6 +250,17 @@ class RunDirectory:
         for path in self.candidates.glob("update-*.safetensors"):
             if path.name not in wanted:
                 path.unlink(missing_ok=True)
+
+
+def check_resumable(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raise `UsageError`, naming every setting that differs and may not."""
+    changed = [key for key in ("arch",) if before.get(key) != now.get(key)]
+    for section in ("model", "training"):
+        old, new = before.get(section, {}), now.get(section, {})
+        changed += [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    refused = [key for key in changed if key not in MAY_CHANGE]
+    if refused:
+        raise UsageError(f"cannot resume with other settings than the run was started with: {', '.join(refused)}")
 
 
 def _write_progress(folder: Path, progress: Progress, hashes: dict[str, str]) -> None:

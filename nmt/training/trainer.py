@@ -26,20 +26,13 @@ from nmt.nn.device import autocast, reuse_memory, select_device, select_precisio
 from nmt.training.log import RunLog
 from nmt.training.loss import Losses, smoothed_cross_entropy
 from nmt.training.schedule import learning_rate
-from nmt.training.state import Candidate, Progress, RunDirectory, RunIdentity
+from nmt.training.state import Candidate, Progress, RunDirectory, RunIdentity, check_resumable
 from nmt.translator import Translator
 
 MAX_SKIPPED_IN_A_ROW: Final = 20
 """Updates refused one after the other before training is given up as diverged."""
 VALIDATION_LINES: Final = 256
 """Lines translated between two looks at the stop signal."""
-MAY_CHANGE: Final = frozenset(
-    {
-        *("max_updates", "eval_every", "save_every", "log_every", "patience", "keep_last", "average_best"),
-        *("device", "threads"),
-    }
-)
-"""Training settings that a resumed run may have otherwise."""
 
 Reporter = Callable[[dict[str, Any]], None]
 """Gets every record of the log as it is written."""
@@ -374,17 +367,6 @@ def training_corpora(data: DataDirectory) -> list[dict[str, Any]]:
     """Spec, licence and pairs of every training corpus, for manifest and model card."""
     corpora = data.manifest.get("corpora", {}).get("train", [])
     return [{key: corpus.get(key) for key in ("spec", "licence", "kept")} for corpus in corpora]
-
-
-def check_resumable(before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raise `UsageError`, naming every setting that differs and may not."""
-    changed = [key for key in ("arch",) if before.get(key) != now.get(key)]
-    for section in ("model", "training"):
-        old, new = before.get(section, {}), now.get(section, {})
-        changed += [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-    refused = [key for key in changed if key not in MAY_CHANGE]
-    if refused:
-        raise UsageError(f"cannot resume with other settings than the run was started with: {', '.join(refused)}")
 
 
 def make_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer:

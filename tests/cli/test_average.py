@@ -23,6 +23,17 @@ def test_full_directory_needs_force(nmt, tmp_path):
     assert "--force" in refused.err
 
 
+def test_a_model_is_not_replaced_by_its_own_mean(nmt, tmp_path):
+    model = tiny_model(tmp_path / "m")
+
+    for out in (model, tmp_path):
+        result = nmt("average", model, "--out", out, "--force")
+
+        assert (result.code, result.out) == (2, "")
+        assert "holds the model" in result.err
+    assert load_model(model)
+
+
 def test_models_that_differ_are_one_line(nmt, tmp_path):
     models = [tiny_model(tmp_path / "a"), tiny_model(tmp_path / "b", overrides=["ffn_size=48"])]
 

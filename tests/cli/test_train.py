@@ -68,15 +68,6 @@ def test_a_directory_in_use_is_not_overwritten(nmt, data_directory, tmp_path):
     assert (tmp_path / "m" / "thesis.txt").read_text() == "years of work"
 
 
-def test_force_does_not_delete_the_data(nmt, data_directory, tmp_path):
-    for out in (data_directory, tmp_path):
-        result = nmt("train", data_directory, "--arch", "gru", "--out", out, "--force")
-
-        assert result.code == 2
-        assert "holds the data directory" in line_of(result)
-    assert (data_directory / "manifest.json").is_file()
-
-
 def test_force_deletes_an_earlier_run_and_nothing_else(nmt, data_directory, tmp_path, monkeypatch):
     settings = ["--arch", "gru", *QUICK[-6:], "--set", "embedding_size=8", "--set", "hidden_size=8", "--max-updates", 4]
     for _ in range(2):
