@@ -5,6 +5,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -131,7 +132,8 @@ def _run(translator: "Translator", inputs: Sequence[Input], write: Write, form: 
     troubles = Troubles()
     total = _total(inputs)
     done = 0
-    with console.progress_bar("translating") as show:
+    # No bar where the end is not in sight: it would only stand in a typist's way.
+    with console.progress_bar("translating") if total is not None else nullcontext() as show:
 
         def progress(part: int, parts: int) -> None:
             if show is not None and total is not None:
