@@ -282,7 +282,8 @@ class Trainer:
                 reason = "stopped"
         if reason in ("complete", "patience"):
             self.progress.finished = True
-            self.directory.save_progress(self.progress)
+        if reason != "stopped" and self.progress.update:
+            self.directory.save_progress(self.progress)  # also what was exported: a worse model must not replace it
         return Outcome(reason=reason, progress=self.progress, best=self.progress.best)
 
     def _export_last(self) -> None:

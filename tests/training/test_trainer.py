@@ -14,6 +14,7 @@ from nmt.config import RunConfig, resolve
 from nmt.dataset import DataDirectory
 from nmt.errors import DataError, ModelError, NMTError, UsageError
 from nmt.training import trainer as trainer_module
+from nmt.training.state import RunDirectory
 from nmt.training.trainer import MAX_SKIPPED_IN_A_ROW, Outcome, Trainer
 from tests.training.conftest import copying_data
 
@@ -240,10 +241,17 @@ def test_patience_ends_a_run_that_no_longer_improves(data: DataDirectory, tmp_pa
 
 
 def test_time_limit_ends_a_run_with_a_model(data: DataDirectory, tmp_path: Path) -> None:
-    trainer = Trainer(
-        data, config("gru"), tmp_path / "run", report=lambda r: None, should_stop=lambda: False, max_seconds=0.0
-    )
+    def watch() -> bool:
+        trainer.max_seconds = 0.0 if trainer.progress.update == 5 else 1e9
+        return False
+
+    trainer = Trainer(data, config("gru"), tmp_path / "run", report=lambda r: None, should_stop=watch)
     assert trainer.run().reason == "time"
+    assert trainer.progress.update == 5
+    assert trainer.progress.exported >= 0
+    assert load_model(tmp_path / "run").config.arch == "gru"
+    # What was exported is remembered: a worse model must not replace it.
+    assert RunDirectory(tmp_path / "run").load(trainer.model, trainer.optimizer)[0] == trainer.progress
     assert train(data, tmp_path / "run", config("gru"), resume=True).reason == "complete"
 
 
