@@ -4,7 +4,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -301,15 +301,17 @@ class Trainer:
 
     def _export_average(self) -> None:
         """Replace the exported model by the mean of the best candidates if that translates better."""
-        candidates = self.progress.candidates
-        if len(candidates) < 2 or self.options.average_best < 2:
+        if self.options.average_best < 2:
+            return
+        whole = self._whole_candidates()
+        if len(whole) < 2:
             return
         current = {name: weight.clone() for name, weight in named_weights(self.model).items()}
-        set_weights(self.model, mean_weights(self._candidate_weights()), self.directory.candidates)
+        set_weights(self.model, mean_weights(whole.values()), self.directory.candidates)
         try:
             score = self._validation_bleu()
             better = score.value >= self.progress.exported
-            updates = [candidate.update for candidate in candidates]
+            updates = list(whole)
             record = {"type": "average", "update": self.progress.update, "bleu": score.value, "best": better}
             self._write(record | {"updates": updates, "signature": score.signature})
             if better:
@@ -317,13 +319,16 @@ class Trainer:
         finally:
             set_weights(self.model, current, self.directory.path)
 
-    def _candidate_weights(self) -> Iterator[dict[str, Tensor]]:
+    def _whole_candidates(self) -> dict[int, dict[str, Tensor]]:
+        """Weights of the candidates by update; a damaged one is passed over with a warning."""
+        whole = {}
         for candidate in self.progress.candidates:
-            path = self.directory.candidate_path(candidate)
             try:
-                yield read_tensors(path, sha256=candidate.sha256)
+                path = self.directory.candidate_path(candidate)
+                whole[candidate.update] = read_tensors(path, sha256=candidate.sha256)
             except ModelError as error:
                 self.report({"type": "warning", "message": f"{error}: averaging without it"})
+        return whole
 
     def _export(self, score: Score, *, averaged: Sequence[int] = ()) -> None:
         """Write the model directory; `averaged` names the updates whose weights were averaged, if they were."""
