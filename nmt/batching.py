@@ -1,6 +1,6 @@
 """Batches of like length under a token budget, in an order that is a function of (seed, epoch)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -93,10 +93,14 @@ def epoch_batches(split: EncodedSplit, batch_tokens: int, *, seed: int, epoch: i
 
 
 def batch_stream(
-    split: EncodedSplit, batch_tokens: int, *, seed: int, epoch: int = 0, skip: int = 0
+    splits: Callable[[int], EncodedSplit], batch_tokens: int, *, seed: int, epoch: int = 0, skip: int = 0
 ) -> Iterator[tuple[int, int, Batch]]:
-    """Endless (epoch, index in epoch, batch), beginning at batch `skip` of `epoch`."""
+    """Endless (epoch, index in epoch, batch), beginning at batch `skip` of `epoch`.
+
+    `splits` gives the pairs as they are segmented in an epoch.
+    """
     while True:
+        split = splits(epoch)
         plan = epoch_batches(split, batch_tokens, seed=seed, epoch=epoch)
         for index in range(skip, len(plan)):
             yield epoch, index, make_batch(split, plan[index].tolist())

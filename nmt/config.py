@@ -136,6 +136,9 @@ class TrainingConfig:
     weight_decay: float = setting(0.01, "AdamW: decoupled weight decay of matrices")
     clip_norm: float = setting(1.0, "gradient norm above which gradients are scaled down; 0 for never")
     label_smoothing: float = setting(0.1, "probability spread evenly over the vocabulary")
+    subword_alpha: float = setting(
+        0.0, "segment the training text anew each epoch, by P^alpha of the unigram model (Kudo 2018); 0 for never"
+    )
     eval_every: int = setting(250, "updates between validations")
     save_every: int = setting(250, "updates between checkpoints")
     log_every: int = setting(50, "updates between lines of the log")
@@ -158,7 +161,7 @@ class TrainingConfig:
         for key in ("beta1", "beta2", "label_smoothing"):
             _check_probability(key, getattr(self, key))
         _require(self.lr > 0, "lr", self.lr, "it must be above 0")
-        for key in ("weight_decay", "clip_norm"):
+        for key in ("weight_decay", "clip_norm", "subword_alpha"):
             _require(getattr(self, key) >= 0, key, getattr(self, key), "it must not be negative")
 
 

@@ -99,35 +99,46 @@ class SplitWriter:
 
 
 class EncodedSplit:
-    """Sentence pairs as token ids, read from disk when asked for.
+    """Sentence pairs as token ids, fetched when asked for.
 
     Args:
-        directory: the data directory.
-        name: of the split.
-        dtype: of the token ids on disk.
-
-    Raises:
-        DataError: a file is missing, or the files do not fit each other.
+        tokens: ids of all the sentences, one after the other: of the source side, of the target side.
+        offsets: where each sentence begins in them, and where the last ends; as many on both sides.
     """
 
-    def __init__(self, directory: Path, name: str, dtype: str) -> None:
-        self._tokens: list[NDArray[Any]] = []
-        self._offsets: list[NDArray[np.int64]] = []
+    def __init__(self, tokens: Sequence[NDArray[Any]], offsets: Sequence[NDArray[np.int64]]) -> None:
+        self._tokens, self._offsets = tuple(tokens), tuple(offsets)
+        self.src_lengths: NDArray[np.int64] = np.diff(self._offsets[0])
+        """Tokens of each source sentence, without BOS or EOS."""
+        self.tgt_lengths: NDArray[np.int64] = np.diff(self._offsets[1])
+        """Tokens of each target sentence, without BOS or EOS."""
+
+    @staticmethod
+    def open(directory: Path, name: str, dtype: str) -> "EncodedSplit":
+        """Map the files of a split into memory; they are read when asked for.
+
+        Args:
+            directory: the data directory.
+            name: of the split.
+            dtype: of the token ids on disk.
+
+        Raises:
+            DataError: a file is missing, or the files do not fit each other.
+        """
+        sides: list[NDArray[Any]] = []
+        bounds: list[NDArray[np.int64]] = []
         for side in SIDES:
             tokens = _map(directory / tokens_name(name, side), np.dtype(dtype).newbyteorder("<"))
             offsets = _map(directory / offsets_name(name, side), np.dtype("<i8"))
             if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != len(tokens) or (np.diff(offsets) < 0).any():
                 path = printable(str(directory / offsets_name(name, side)))
                 raise DataError(f"{path} is damaged: it does not fit its tokens; {_REMAKE}")
-            self._tokens.append(tokens)
-            self._offsets.append(offsets)
-        pairs, others = (len(offsets) - 1 for offsets in self._offsets)
+            sides.append(tokens)
+            bounds.append(offsets)
+        pairs, others = (len(offsets) - 1 for offsets in bounds)
         if pairs != others:
             raise DataError(f"{printable(str(directory))} is damaged: {name} has {pairs} sources, {others} targets")
-        self.src_lengths: NDArray[np.int64] = np.diff(self._offsets[0])
-        """Tokens of each source sentence, without BOS or EOS."""
-        self.tgt_lengths: NDArray[np.int64] = np.diff(self._offsets[1])
-        """Tokens of each target sentence, without BOS or EOS."""
+        return EncodedSplit(sides, bounds)
 
     def __len__(self) -> int:
         return len(self.src_lengths)
@@ -211,7 +222,7 @@ class DataDirectory:
             DataError: there is none of that name, or it is damaged.
         """
         self._require(name)
-        return EncodedSplit(self.path, name, self.manifest["token_type"])
+        return EncodedSplit.open(self.path, name, self.manifest["token_type"])
 
     def text(self, name: str) -> tuple[list[str], list[str]]:
         """Source lines and references of "valid" or "test", in NFC, in the order of the encoded split.

@@ -56,11 +56,6 @@ def write_report(path: Path, report: Report) -> None:
 # -- rows shared by both forms -----------------------------------------------------------------------------
 
 
-def score_text(score: Score) -> str:
-    """`34.5 [33.6, 35.4]`."""
-    return f"{score.value:.1f}{interval_text(score)}"
-
-
 def interval_text(score: Score) -> str:
     """` [33.6, 35.4]`, or nothing for a score without interval."""
     return "" if score.low is None or score.high is None else f" [{score.low:.1f}, {score.high:.1f}]"

@@ -42,7 +42,14 @@ sentencepiece.set_min_log_level(3)  # its chatter goes to stderr, past every han
 
 
 class Tokenizer:
-    """One SentencePiece model. `data` is the file's bytes, all that there is to it."""
+    """One SentencePiece model.
+
+    Args:
+        data: the model file's bytes, all that there is to it.
+
+    Raises:
+        ModelError: they are no SentencePiece model, or one with other special ids.
+    """
 
     def __init__(self, data: bytes) -> None:
         if not 0 < len(data) <= MAX_MODEL_BYTES:
@@ -62,15 +69,6 @@ class Tokenizer:
         self.data = data
         self.vocab_size: int = self._processor.vocab_size()
 
-    @classmethod
-    def from_bytes(cls, data: bytes) -> "Tokenizer":
-        """A tokenizer from the bytes of its model file.
-
-        Raises:
-            ModelError: they are no SentencePiece model, or one with other special ids.
-        """
-        return cls(data)
-
     def encode(self, text: str) -> list[int]:
         """Ids of the pieces of `text`, without BOS or EOS. "<s>" in the text is three characters."""
         ids: list[int] = self._processor.encode(_clean(text))
@@ -80,6 +78,19 @@ class Tokenizer:
         """`encode` of each text, on several threads when there are many."""
         threads = -1 if len(texts) >= _THREADED_BATCH else 1
         batch: list[list[int]] = self._processor.encode([_clean(text) for text in texts], num_threads=threads)
+        return batch
+
+    def sample_batch(self, texts: Sequence[str], *, alpha: float, seed: int) -> list[list[int]]:
+        """A segmentation of each text, drawn from the unigram model's: P(x | text) ~ P(x)^alpha.
+
+        Subword regularization, Kudo 2018, section 3.3, https://arxiv.org/abs/1804.10959. The same for the same
+        texts, alpha and seed.
+        """
+        sentencepiece.set_random_generator_seed(seed)
+        # A call with num_threads begins a thread, and its generator, anew. With two, which one takes which text varies.
+        batch: list[list[int]] = self._processor.encode(
+            [_clean(text) for text in texts], enable_sampling=True, alpha=alpha, nbest_size=-1, num_threads=1
+        )
         return batch
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -17,7 +17,7 @@ def split(tmp_path) -> EncodedSplit:
     with SplitWriter(tmp_path, "train", "uint16") as writer:
         for src, tgt in PAIRS:
             writer.append(src, tgt)
-    return EncodedSplit(tmp_path, "train", "uint16")
+    return EncodedSplit.open(tmp_path, "train", "uint16")
 
 
 def test_what_is_written_is_read(split):
@@ -36,7 +36,7 @@ def test_an_index_outside_is_an_error(split, index):
 def test_a_split_of_nothing_but_empty_sentences_can_be_read(tmp_path):
     with SplitWriter(tmp_path, "valid", "uint32") as writer:
         writer.append([], [])
-    split = EncodedSplit(tmp_path, "valid", "uint32")
+    split = EncodedSplit.open(tmp_path, "valid", "uint32")
     assert (len(split), split.source(0).tolist(), split.largest_id("source")) == (1, [], -1)
 
 

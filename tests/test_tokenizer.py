@@ -17,7 +17,7 @@ def data() -> bytes:
 
 @pytest.fixture(scope="module")
 def tokenizer(data) -> Tokenizer:
-    return Tokenizer.from_bytes(data)
+    return Tokenizer(data)
 
 
 @pytest.mark.parametrize(

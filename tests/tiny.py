@@ -28,7 +28,7 @@ OVERRIDES = ["model_size=16", "ffn_size=32", "num_heads=2", "num_encoder_layers=
 def tiny_tokenizers(vocab_size: int = 330, sentences: list[str] | None = None) -> TokenizerPair:
     """A joint tokenizer of the sentences above."""
     data = train_tokenizer(sentences or SENTENCES, vocab_size=vocab_size, model_type="bpe")
-    tokenizer = Tokenizer.from_bytes(data)
+    tokenizer = Tokenizer(data)
     return TokenizerPair(tokenizer, tokenizer)
 
 

@@ -16,7 +16,7 @@ from nmt.averaging import mean_weights
 from nmt.batching import Batch, batch_stream, length_batches, make_batch
 from nmt.checkpoint import named_weights, read_tensors, save_model, set_weights
 from nmt.config import DecodingOptions, RunConfig
-from nmt.dataset import DataDirectory
+from nmt.dataset import DataDirectory, EncodedSplit
 from nmt.errors import DataError, ModelError, NMTError, UsageError
 from nmt.metrics import bleu
 from nmt.metrics.base import Score
@@ -27,6 +27,7 @@ from nmt.training.log import RunLog
 from nmt.training.loss import Losses, smoothed_cross_entropy
 from nmt.training.schedule import learning_rate
 from nmt.training.state import Candidate, Progress, RunDirectory, RunIdentity, check_resumable
+from nmt.training.subwords import sampled_split
 from nmt.translator import Translator
 
 MAX_SKIPPED_IN_A_ROW: Final = 20
@@ -80,6 +81,8 @@ class Trainer:
         self.train_split, self.valid_split = data.split("train"), data.split("valid")
         if not len(self.train_split) or not len(self.valid_split):
             raise DataError(f"{data.path} has no {'validation' if len(self.train_split) else 'training'} pairs")
+        if self.options.subword_alpha and data.manifest["tokenizer"].get("model_type") != "unigram":
+            raise UsageError("subword_alpha needs a unigram vocabulary: this one is of another kind; leave it at 0")
         data.verify()
         self.valid_sources, self.valid_refs = data.text("valid")
         torch.manual_seed(self.options.seed)
@@ -117,7 +120,7 @@ class Trainer:
         progress, options = self.progress, self.options
         progress.finished = False
         self.stream = batch_stream(
-            self.train_split, options.batch_tokens, seed=options.seed, epoch=progress.epoch, skip=progress.batch
+            self._train_pairs, options.batch_tokens, seed=options.seed, epoch=progress.epoch, skip=progress.batch
         )
         self.window = Window.restore(progress.window)
         self.started = time.monotonic() - progress.seconds
@@ -139,6 +142,13 @@ class Trainer:
             self._train_step(progress.update + 1)
             if progress.update % options.log_every == 0:
                 self._log_training()
+
+    def _train_pairs(self, epoch: int) -> EncodedSplit:
+        """The training pairs as they are segmented in an epoch."""
+        split, alpha = self.train_split, self.options.subword_alpha
+        if not alpha:
+            return split
+        return sampled_split(split, self.data.tokenizers, alpha=alpha, seed=self.options.seed, epoch=epoch)
 
     def _reason_to_end(self) -> str:
         if self.should_stop():

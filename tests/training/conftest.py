@@ -7,6 +7,7 @@ import pytest
 
 from nmt.dataset import DataDirectory
 from nmt.preparation import PreparationOptions, prepare
+from nmt.tokenizer import ModelType
 
 WORDS = ["chat", "chien", "maison", "jardin", "rouge", "petit", "mange", "dort", "voit", "le", "la", "un", "dans"]
 
@@ -18,10 +19,11 @@ def write_pairs(path: Path, count: int, seed: int) -> str:
     return str(path)
 
 
-def copying_data(directory: Path, *, pairs: int = 300, seed: int = 1) -> DataDirectory:
+def copying_data(directory: Path, *, pairs: int = 300, seed: int = 1, model_type: ModelType = "bpe") -> DataDirectory:
     train = write_pairs(directory / "train.tsv", pairs, seed)
     valid = write_pairs(directory / "valid.tsv", 20, seed + 1)
-    options = PreparationOptions(vocab_size=310, model_type="bpe", remove_leaks=False, deduplicate=False)
+    vocab_size = 310 if model_type == "bpe" else 290  # the most that the text allows the unigram model is 292
+    options = PreparationOptions(vocab_size=vocab_size, model_type=model_type, remove_leaks=False, deduplicate=False)
     prepare([train], [valid], [], directory / "data", options)
     return DataDirectory.open(directory / "data")
 
@@ -29,3 +31,8 @@ def copying_data(directory: Path, *, pairs: int = 300, seed: int = 1) -> DataDir
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> DataDirectory:
     return copying_data(tmp_path_factory.mktemp("copying"))
+
+
+@pytest.fixture(scope="session")
+def unigram_data(tmp_path_factory: pytest.TempPathFactory) -> DataDirectory:
+    return copying_data(tmp_path_factory.mktemp("unigram"), model_type="unigram")

@@ -81,6 +81,23 @@ def test_stopped_and_resumed_equals_uninterrupted(
     assert log(tmp_path / "parts") == log(tmp_path / "whole")
 
 
+def test_sampled_segmentations_are_resumed_in_the_middle_of_an_epoch(
+    unigram_data: DataDirectory, tmp_path: Path
+) -> None:
+    run = config("transformer", "subword_alpha=0.2", "batch_tokens=800")
+    train(unigram_data, tmp_path / "whole", run)
+    outcome = train(unigram_data, tmp_path / "parts", run, stop_at=7)
+    assert outcome.progress.epoch > 0
+    assert outcome.progress.batch > 0
+    train(unigram_data, tmp_path / "parts", run, resume=True)
+    assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+
+
+def test_segmentations_cannot_be_sampled_from_bpe(data: DataDirectory, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="subword_alpha needs a unigram vocabulary"):
+        train(data, tmp_path / "out", config("transformer", "subword_alpha=0.2"))
+
+
 def test_lines_logged_after_the_last_checkpoint_are_cut(data: DataDirectory, tmp_path: Path) -> None:
     train(data, tmp_path / "whole", config())
     train(data, tmp_path / "parts", config(), stop_at=6)
