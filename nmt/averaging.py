@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nmt.checkpoint import WEIGHTS, LoadedModel, load_model, named_weights, save_model, set_weights
+from nmt.checkpoint import LoadedModel, load_model, named_weights, save_model, set_weights
 from nmt.errors import ModelError, UsageError
 from nmt.files import atomic_directory, refuse_non_empty
+from nmt.manifest import WEIGHTS
 
 
 def average_models(

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from nmt.bucketing import cut_batches
 from nmt.dataset import EncodedSplit
 from nmt.special import BOS, EOS, PAD
 
@@ -28,6 +29,8 @@ class Batch:
     """Positions of the pairs in their split."""
     target_tokens: int
     """Real target tokens, EOS included."""
+    seed: int
+    """Of the dropout masks in training."""
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on `device`."""
@@ -50,31 +53,14 @@ def pad_source(sentences: Sequence[Sequence[int]], device: torch.device) -> tupl
     return src.to(device), (src != PAD).to(device)
 
 
-def make_batch(split: EncodedSplit, samples: Sequence[int]) -> Batch:
-    """Fetch and pad the pairs at positions `samples`."""
+def make_batch(split: EncodedSplit, samples: Sequence[int], *, seed: int = 0) -> Batch:
+    """Fetch and pad the pairs at positions `samples`; `seed` is for their dropout."""
     src = _pad([split.source(i) for i in samples], [], [EOS])
     targets = [split.target(i) for i in samples]
     tgt_in, tgt_out = _pad(targets, [BOS], []), _pad(targets, [], [EOS])
     tokens = sum(map(len, targets)) + len(targets)
-    return Batch(src, src != PAD, tgt_in, tgt_out, tgt_out != PAD, tuple(int(i) for i in samples), tokens)
-
-
-def length_batches(lengths: Int[np.ndarray, " n"], batch_tokens: int) -> list[np.ndarray]:
-    """Positions sorted by length and cut so that rows * longest row <= `batch_tokens` (or one row)."""
-    return _cut(np.argsort(lengths, kind="stable"), lengths, batch_tokens)
-
-
-def _cut(order: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
-    batches, start, longest = [], 0, 0
-    for end, position in enumerate(order):
-        grown = max(longest, int(lengths[position]))
-        if end > start and grown * (end + 1 - start) > batch_tokens:
-            batches.append(order[start:end])
-            start, grown = end, int(lengths[position])
-        longest = grown
-    if len(order) > start:
-        batches.append(order[start:])
-    return batches
+    numbers = tuple(int(i) for i in samples)
+    return Batch(src, src != PAD, tgt_in, tgt_out, tgt_out != PAD, numbers, tokens, seed)
 
 
 def epoch_batches(split: EncodedSplit, batch_tokens: int, *, seed: int, epoch: int) -> list[np.ndarray]:
@@ -88,14 +74,37 @@ def epoch_batches(split: EncodedSplit, batch_tokens: int, *, seed: int, epoch: i
     longer = np.maximum(src, tgt)
     shuffled = rng.permutation(len(split))
     order = shuffled[np.lexsort((src[shuffled], tgt[shuffled]))]
-    batches = _cut(order, longer, batch_tokens)
+    batches = cut_batches(order, longer, batch_tokens)
     return [batches[i] for i in rng.permutation(len(batches))]
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """A batch to come: what is in it is known, but not fetched."""
+
+    epoch: int
+    index: int
+    """Of the batch in its epoch."""
+    split: EncodedSplit
+    samples: np.ndarray
+    seed: int
+    """Of the run."""
+
+    @property
+    def target_tokens(self) -> int:
+        """Real target tokens, EOS included."""
+        return int(self.split.tgt_lengths[self.samples].sum()) + len(self.samples)
+
+    def fetch(self) -> Batch:
+        """Fetch and pad."""
+        seed = np.random.SeedSequence([self.seed, self.epoch, self.index, 1]).generate_state(1)[0]
+        return make_batch(self.split, self.samples.tolist(), seed=int(seed))
 
 
 def batch_stream(
     splits: Callable[[int], EncodedSplit], batch_tokens: int, *, seed: int, epoch: int = 0, skip: int = 0
-) -> Iterator[tuple[int, int, Batch]]:
-    """Endless (epoch, index in epoch, batch), beginning at batch `skip` of `epoch`.
+) -> Iterator[Planned]:
+    """Endless batches, beginning at batch `skip` of `epoch`.
 
     `splits` gives the pairs as they are segmented in an epoch.
     """
@@ -103,5 +112,5 @@ def batch_stream(
         split = splits(epoch)
         plan = epoch_batches(split, batch_tokens, seed=seed, epoch=epoch)
         for index in range(skip, len(plan)):
-            yield epoch, index, make_batch(split, plan[index].tolist())
+            yield Planned(epoch, index, split, plan[index], seed)
         epoch, skip = epoch + 1, 0

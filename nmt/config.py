@@ -1,24 +1,28 @@
-"""Every setting, its default, its unit and its rule; presets; and the one place where they are resolved.
-
-Order, later wins: defaults < `--preset` < `--config` file < `NMT_*` environment < flags and `--set`.
-Imports no torch.
-"""
+"""Every setting, its default, its unit and its rule; and presets. Imports no torch."""
 
 import dataclasses
 import math
-import os
-import tomllib
-import types
-import typing
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final, Literal
 
-from nmt.errors import UsageError, did_you_mean
+from nmt.errors import UsageError
 
 TieEmbeddings = Literal["none", "output", "all"]
 Precision = Literal["auto", "fp32", "bf16"]
+ScopeName = Literal["global", "local-m", "local-p"]
+ScoreName = Literal[
+    "additive",
+    "concat",
+    "dot",
+    "general",
+    "scaled_dot",
+    "cosine",
+    "linear",
+    "location",
+    "gaussian",
+    "boxcar",
+    "epanechnikov",
+]
 
 
 def setting(default: Any, help: str) -> Any:
@@ -61,20 +65,33 @@ class GRUConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionGRUConfig:
-    """Recurrent encoder–decoder with attention (Bahdanau et al. 2015)."""
+    """Recurrent encoder–decoder with attention (Bahdanau et al. 2015, Luong et al. 2015)."""
 
     cell: Literal["gru", "lstm"] = setting("gru", "recurrent cell")
-    score: Literal["additive"] = setting("additive", "attention score")
+    score: ScoreName = setting("additive", "attention score (nmt/nn/scores.py has their equations)")
     embedding_size: int = setting(256, "width of the token embeddings")
     hidden_size: int = setting(512, "width of the recurrent state (both directions together in the encoder)")
-    attention_size: int = setting(256, "hidden width of the additive score")
+    scope: ScopeName = setting("global", "source positions looked at: all, near the target's own, near a predicted one")
+    window: int = setting(10, "of the local scopes: positions on each side")
+    placement: Literal["before", "after"] = setting(
+        "before", "look up before the cell, into the recurrence (Bahdanau), or after it (Luong)"
+    )
+    input_feeding: bool = setting(False, "placement after: the attentional vector enters the next step")
+    attention_size: int = setting(256, "hidden width of the scores additive and concat")
+    attention_positions: int = setting(128, "source positions that the score location knows")
+    bandwidth: float = setting(1.0, "of the kernel scores, in units of distance a dimension; the first if learned")
+    learn_bandwidth: bool = setting(True, "learn the bandwidth (that of boxcar has no gradient and stays)")
     num_layers: int = setting(1, "layers of the encoder and of the decoder")
     bidirectional: bool = setting(True, "encoder reads both ways, half the width each")
     dropout: float = setting(0.2, "probability of dropping an activation")
     tie_embeddings: TieEmbeddings = setting("all", "share target embedding and output layer, or the source's too")
 
     def __post_init__(self) -> None:
-        _check_positive(self, "attention_size")
+        _check_positive(self, "attention_size", "attention_positions", "window")
+        fits = self.placement == "after" or not self.input_feeding
+        rule = 'it needs placement = "after": before the cell the context is fed anyway'
+        _require(fits, "input_feeding", "true", rule)
+        _require(0 < self.bandwidth < math.inf, "bandwidth", self.bandwidth, "it must be above 0")
         _check_recurrent(self)
 
 
@@ -85,6 +102,11 @@ class TransformerConfig:
     model_size: int = setting(256, "width of the residual stream")
     ffn_size: int = setting(1024, "hidden width of the feed-forward layers")
     num_heads: int = setting(4, "attention heads; must divide model_size")
+    activation: Literal["relu", "gelu", "swiglu"] = setting("relu", "of the feed-forward layers")
+    positions: Literal["sinusoidal", "learned", "rotary"] = setting(
+        "sinusoidal", "how order is told: added to the embeddings, or turning queries and keys"
+    )
+    max_positions: int = setting(512, "learned positions; all later ones are taken for the last")
     num_encoder_layers: int = setting(3, "encoder layers")
     num_decoder_layers: int = setting(3, "decoder layers")
     norm: Literal["pre", "post"] = setting("pre", "layer normalisation before each sublayer, or after (as in 2017)")
@@ -94,10 +116,13 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         _check_positive(self, "model_size", "ffn_size", "num_heads", "num_encoder_layers", "num_decoder_layers")
+        _check_positive(self, "max_positions")
         _check_probability("dropout", self.dropout)
         divides = self.model_size % self.num_heads == 0
         _require(divides, "num_heads", self.num_heads, f"it must divide model_size = {self.model_size}")
         _require(self.model_size % 2 == 0, "model_size", self.model_size, "it must be even")
+        turns = self.positions != "rotary" or self.model_size // self.num_heads % 2 == 0
+        _require(turns, "positions", self.positions, "model_size / num_heads must be even")
         layers = self.num_decoder_layers
         rule = f"it must name one of the {layers} decoder layers"
         _require(-layers <= self.alignment_layer < layers, "alignment_layer", self.alignment_layer, rule)
@@ -165,6 +190,10 @@ class TrainingConfig:
             _require(getattr(self, key) >= 0, key, getattr(self, key), "it must not be negative")
 
 
+LONGEST_TRANSLATION: Final = 1_000_000
+"""Tokens; no translation is longer, whatever the options say."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DecodingOptions:
     """How a search looks for translations."""
@@ -190,6 +219,10 @@ class DecodingOptions:
         for key in ("max_length_extra", "no_repeat_ngram"):
             _require(getattr(self, key) >= 0, key, getattr(self, key), "it must not be negative")
 
+    def longest(self, source_tokens: int) -> int:
+        """Tokens of the longest translation, EOS included, of a source of so many tokens, EOS included."""
+        return int(min(max(self.max_length_ratio * source_tokens + self.max_length_extra, 1), LONGEST_TRANSLATION))
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
@@ -203,13 +236,6 @@ class RunConfig:
     def as_dict(self) -> dict[str, Any]:
         """Plain nested values, as stored in `config.json`."""
         return dataclasses.asdict(self)
-
-    @staticmethod
-    def from_dict(document: Mapping[str, Any]) -> "RunConfig":
-        """The inverse of `as_dict`; raises `UsageError` for an unknown or impossible key."""
-        arch = str(document.get("arch"))
-        sections = {name: dict(document.get(name) or {}) for name in ("model", "training")}
-        return _build(arch, str(document.get("preset")), sections)
 
 
 QUICK: Final[dict[str, Any]] = {"max_updates": 700, "warmup_updates": 150, "eval_every": 175, "save_every": 175}
@@ -267,170 +293,3 @@ PRESETS: Final[dict[str, dict[str, dict[str, Any]]]] = {
     },
 }
 DEFAULT_PRESET: Final = "small"
-SECTIONS: Final = ("model", "training")
-ENVIRONMENT_PREFIX: Final = "NMT_"
-RESERVED_ENVIRONMENT: Final = frozenset({"NMT_REAL_DATA"})
-"""Variables that begin like a setting and are none."""
-
-
-def section_types(arch: str) -> dict[str, type[Any]]:
-    """The dataclass of each section for an architecture.
-
-    Raises:
-        UsageError: no such architecture.
-    """
-    if arch not in ARCHITECTURES:
-        names = ", ".join(ARCHITECTURES)
-        raise UsageError(f"unknown architecture '{arch}'{did_you_mean(arch, ARCHITECTURES)}: choose from {names}")
-    return {"model": ARCHITECTURES[arch], "training": TrainingConfig}
-
-
-def resolve(
-    arch: str,
-    *,
-    preset: str | None = None,
-    file: Path | None = None,
-    environment: Mapping[str, str] | None = None,
-    overrides: Sequence[str] = (),
-    flags: Mapping[str, Any] | None = None,
-    stored: Mapping[str, Any] | None = None,
-) -> RunConfig:
-    """Resolve all layers into one immutable configuration.
-
-    Args:
-        arch: `gru`, `attention` or `transformer`.
-        preset: a name in `PRESETS[arch]`; `None` takes `small`.
-        file: TOML with tables `[model]` and `[training]`, or bare keys.
-        environment: `NMT_KEY=VALUE` variables; `None` reads the process's own.
-        overrides: `KEY=VALUE`, where KEY is bare or begins with its section (`model.dropout=0.3`).
-        flags: values of command-line options by key; `None` values are skipped.
-        stored: settings of a run to go on with, as `RunConfig.as_dict` gives them; they take the place of the
-            defaults, and of the preset if none is named.
-
-    Raises:
-        UsageError: an unknown key, preset or architecture (with the nearest name), or an impossible value.
-    """
-    types_ = section_types(arch)
-    values: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
-
-    def put(key: str, value: Any, origin: str) -> None:
-        section, name = _locate(key, types_, origin)
-        values[section][name] = _coerce(types_[section], name, value, origin)
-
-    for section in SECTIONS if stored else ():
-        for key, value in (stored or {}).get(section, {}).items():
-            put(f"{section}.{key}", value, "stored settings")
-    name = preset or (str(stored["preset"]) if stored else DEFAULT_PRESET)
-    presets = PRESETS[arch]
-    if name not in presets:
-        known = ", ".join(presets)
-        raise UsageError(f"unknown preset '{name}' for {arch}{did_you_mean(name, presets)}: choose from {known}")
-    for key, value in presets[name].items() if preset or not stored else ():
-        put(key, value, f"preset {name}")
-    for key, value in (_read_toml(file) if file else {}).items():
-        put(key, value, str(file))
-    for variable, value in sorted((os.environ if environment is None else environment).items()):
-        if variable.startswith(ENVIRONMENT_PREFIX) and variable not in RESERVED_ENVIRONMENT:
-            put(variable.removeprefix(ENVIRONMENT_PREFIX).lower(), value, f"environment variable {variable}")
-    for key, value in (flags or {}).items():
-        if value is not None:
-            put(key, value, f"--{key.replace('_', '-')}")
-    for assignment in overrides:
-        key, equals, text = assignment.partition("=")
-        if not equals:
-            raise UsageError(f"--set {assignment}: write KEY=VALUE")
-        put(key.strip(), text.strip(), f"--set {key.strip()}")
-    return _build(arch, name, values)
-
-
-def _build(arch: str, preset: str, values: Mapping[str, Mapping[str, Any]]) -> RunConfig:
-    built: dict[str, Any] = {}
-    for section, cls in section_types(arch).items():
-        for key in values[section]:
-            _locate(f"{section}.{key}", {section: cls}, "config")
-        built[section] = cls(**{key: _coerce(cls, key, value, "config") for key, value in values[section].items()})
-    return RunConfig(arch=arch, preset=preset, **built)
-
-
-def _locate(key: str, types_: Mapping[str, type[Any]], origin: str) -> tuple[str, str]:
-    """Section and field name of a key, with or without its section in front."""
-    section, dot, name = key.rpartition(".")
-    candidates = {s: [f.name for f in dataclasses.fields(cls)] for s, cls in types_.items()}
-    for candidate, names in candidates.items():
-        if name in names and (not dot or section == candidate):
-            return candidate, name
-    known = [n for names in candidates.values() for n in names]
-    known = [f"{s}.{n}" for s, names in candidates.items() for n in names] if dot else known
-    raise UsageError(f"{origin}: unknown key '{key}'{did_you_mean(key, known)}")
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"{path} is not TOML: {error}") from error
-    flat: dict[str, Any] = {}
-    for key, value in document.items():
-        if isinstance(value, dict):
-            flat.update({f"{key}.{name}": inner for name, inner in value.items()})
-        else:
-            flat[key] = value
-    return flat
-
-
-def _coerce(cls: type[Any], name: str, value: Any, origin: str) -> Any:
-    """`value` as the type of field `name`, from TOML, JSON or text."""
-    hint = typing.get_type_hints(cls)[name]
-    if typing.get_origin(hint) is Literal:
-        choices = typing.get_args(hint)
-        if value in choices:
-            return value
-        near = did_you_mean(str(value), choices)
-        raise UsageError(f"{origin}: {name} = {value!r} is not one of {', '.join(choices)}{near}")
-    assert not isinstance(hint, types.UnionType)
-    try:
-        if hint is bool:
-            return _as_bool(value)
-        if hint is str:
-            return str(value)
-        if isinstance(value, bool):
-            raise ValueError
-        if hint is int:
-            return _as_int(value)
-        number = float(value)
-        if not math.isfinite(number):
-            raise ValueError
-        return number
-    except (ValueError, TypeError, OverflowError):
-        kind = {bool: "true or false", int: "a whole number", float: "a finite number"}[hint]
-        raise UsageError(f"{origin}: {name} = {value!r} is not {kind}") from None
-
-
-def _as_bool(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    raise ValueError
-
-
-def _as_int(value: Any) -> int:
-    if isinstance(value, int):
-        return value
-    if isinstance(value, float):
-        if not value.is_integer():
-            raise ValueError
-        return int(value)
-    return int(str(value), 10)
-
-
-def describe(config: RunConfig) -> list[tuple[str, str, Any, str]]:
-    """(section, key, value, help) of every setting, for `--dry-run` and `--help`."""
-    rows = []
-    for section in SECTIONS:
-        part = getattr(config, section)
-        for item in dataclasses.fields(part):
-            rows.append((section, item.name, getattr(part, item.name), item.metadata["help"]))
-    return rows

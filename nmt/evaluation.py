@@ -160,8 +160,8 @@ def translate_and_evaluate(
         seconds=seconds,
         sentences_per_second=len(translations) / seconds,
         source_tokens_per_second=tokens / seconds,
-        device=str(translator.device),
-        precision=translator.precision,
+        device=translator.engine.device,
+        precision=translator.engine.precision,
     )
     hyps = [item.text for item in translations]
     return evaluate(test, hyps, translations=translations, speed=speed, examples=examples), translations

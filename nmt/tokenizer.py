@@ -101,6 +101,10 @@ class Tokenizer:
         text: str = self._processor.decode([int(i) for i in ids if i >= _FIRST_PIECE])
         return printable(text)
 
+    def vocabulary(self) -> list[str]:
+        """Every piece by id, exactly as the model has it."""
+        return [self._processor.id_to_piece(i) for i in range(self.vocab_size)]
+
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The piece of each id, special ones included, as SentencePiece writes it ("▁" for a space)."""
         return [printable(self._processor.id_to_piece(int(i))) for i in ids]

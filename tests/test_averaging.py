@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from nmt.averaging import average_models
-from nmt.checkpoint import WEIGHTS, load_model, named_weights
+from nmt.checkpoint import load_model, named_weights
 from nmt.errors import ModelError, UsageError
+from nmt.manifest import WEIGHTS
 from tests.tiny import SENTENCES, tiny_model
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nmt.batching import batch_stream, epoch_batches, length_batches, make_batch, pad_source
+from nmt.batching import batch_stream, epoch_batches, make_batch, pad_source
+from nmt.bucketing import length_batches
 from nmt.dataset import EncodedSplit, SplitWriter
 from nmt.special import BOS, EOS, PAD
 
@@ -47,10 +48,10 @@ def test_order_is_a_function_of_seed_and_epoch(split: EncodedSplit) -> None:
 
 
 def test_a_stream_can_be_entered_anywhere(split: EncodedSplit) -> None:
-    whole = [(e, i, b.samples) for e, i, b in islice(batch_stream(lambda _: split, 200, seed=1), 150)]
+    whole = [(p.epoch, p.index, p.fetch().samples) for p in islice(batch_stream(lambda _: split, 200, seed=1), 150)]
     epoch, index, _ = whole[100]
     rest = islice(batch_stream(lambda _: split, 200, seed=1, epoch=epoch, skip=index), 50)
-    assert [(e, i, b.samples) for e, i, b in rest] == whole[100:]
+    assert [(p.epoch, p.index, p.fetch().samples) for p in rest] == whole[100:]
     assert whole[-1][0] > 0
 
 

@@ -12,10 +12,9 @@ from nmt.config import (
     DecodingOptions,
     RunConfig,
     TransformerConfig,
-    describe,
-    resolve,
 )
 from nmt.errors import UsageError
+from nmt.settings import describe, resolve, restore
 
 
 def run(arch: str = "transformer", **layers: Any) -> RunConfig:
@@ -81,7 +80,7 @@ def test_a_bad_file_is_one_line_with_its_name(tmp_path: Path, text: str) -> None
 def test_every_preset_is_possible_and_survives_storing(arch: str) -> None:
     for preset in PRESETS[arch]:
         config = run(arch, preset=preset)
-        assert RunConfig.from_dict(config.as_dict()) == config
+        assert restore(config.as_dict()) == config
 
 
 def test_stored_settings_take_the_place_of_defaults_and_preset() -> None:
@@ -108,3 +107,14 @@ def test_odd_width_cannot_be_split_in_two_directions() -> None:
 def test_impossible_searches_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         DecodingOptions(**wrong)
+
+
+def test_input_feeding_belongs_after_the_cell() -> None:
+    assert run("attention", overrides=["placement=after", "input_feeding=true"]).model.input_feeding
+    with pytest.raises(UsageError, match='needs placement = "after"'):
+        run("attention", overrides=["input_feeding=true"])
+
+
+@pytest.mark.parametrize(("source", "longest"), [(1, 22), (10, 40), (10**9, 1_000_000)])
+def test_the_longest_translation_follows_the_source(source: int, longest: int) -> None:
+    assert DecodingOptions().longest(source) == longest

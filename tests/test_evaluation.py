@@ -1,5 +1,6 @@
 import json
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 
@@ -35,7 +36,7 @@ class StubTranslator:
     def __init__(self, translations):
         self.translations = translations
 
-    device, precision = "cpu", "fp32"
+    engine = SimpleNamespace(device="cpu", precision="fp32")
 
     def translate(self, lines, progress):
         assert tuple(lines) == SOURCES

@@ -8,6 +8,7 @@ import pytest
 from nmt.checkpoint import load_model
 from nmt.config import DecodingOptions
 from nmt.dataset import DataDirectory
+from nmt.engines.pytorch import TorchEngine
 from nmt.metrics import bleu
 from nmt.preparation import PreparationOptions, prepare
 from nmt.resources import shipped_model
@@ -46,6 +47,7 @@ def test_the_shipped_model_translates_everyday_sentences(folder: Path) -> None:
     assert path is not None
     lines = (folder / "tatoeba" / "test.tsv").read_text(encoding="utf-8").split("\n")[:200]
     sources, references = zip(*(line.split("\t") for line in lines), strict=True)
-    translator = Translator.from_loaded(load_model(path), DecodingOptions(beam_size=1))
+    loaded = load_model(path)
+    translator = Translator(TorchEngine(loaded.model), loaded.tokenizers, DecodingOptions(beam_size=1))
     hyps = [translation.text for translation in translator.translate(sources)]
     assert bleu.corpus_score(hyps, references).value > 35

@@ -11,10 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import nmt.translator
+import nmt.engines.pytorch
 from nmt.checkpoint import load_model
 from nmt.config import DecodingOptions
 from nmt.decoding.hypothesis import Hypothesis
+from nmt.engines.pytorch import TorchEngine
 from nmt.errors import DeviceError
 from nmt.lines import read_text_lines
 from nmt.models.factory import build_model
@@ -26,9 +27,13 @@ from tests.decoding.table import TableModel
 from tests.models.configs import CONFIGS
 
 
-def copying(*, echo: int = 1, beam_size: int = 1, **settings: Any) -> Translator:
+def copying(*, echo: int = 1, beam_size: int = 1, limits: dict[str, int] | None = None, **settings: Any) -> Translator:
     options = DecodingOptions(beam_size=beam_size, n_best=beam_size)
-    return Translator(copying_model(echo=echo), tokenizers(), options, **settings)
+    return Translator(TorchEngine(copying_model(echo=echo), **settings), tokenizers(), options, **(limits or {}))
+
+
+def translating(model: Any, options: DecodingOptions, **settings: Any) -> Translator:
+    return Translator(TorchEngine(model, **settings), tokenizers(), options)
 
 
 def texts(translations: list[Translation]) -> list[str]:
@@ -43,7 +48,7 @@ def test_order_is_kept_whatever_the_batches(batch_tokens: int) -> None:
 
 @pytest.mark.parametrize("line", ["", " ", "\t", "\u00a0\u2003", "\x00", "\u200b", "\x1b", "\ufeff", "\u2028"])
 def test_a_blank_line_never_meets_the_model(line: str) -> None:
-    translator = Translator(TableModel(never_called, never_called), tokenizers(), DecodingOptions())
+    translator = translating(TableModel(never_called, never_called), DecodingOptions())
     [translation] = translator.translate([line])
     assert translation.text == ""
     assert translation.score == 0.0
@@ -88,8 +93,8 @@ def test_n_best_are_ranked() -> None:
 
 def test_a_long_line_is_translated_in_parts_sentence_by_sentence() -> None:
     line = " ".join(TEXT)
-    [whole] = copying(max_source_tokens=500).translate([line])
-    [split] = copying(max_source_tokens=40).translate([line])
+    [whole] = copying(limits={"max_source_tokens": 500}).translate([line])
+    [split] = copying(limits={"max_source_tokens": 40}).translate([line])
     assert len(whole.parts) == 1
     assert len(split.parts) == len(TEXT)
     assert whole.text == split.text == line
@@ -98,13 +103,13 @@ def test_a_long_line_is_translated_in_parts_sentence_by_sentence() -> None:
 
 
 def test_a_long_line_without_spaces_is_translated_in_parts() -> None:
-    [translation] = copying(max_source_tokens=20).translate(["gare" * 30])
+    [translation] = copying(limits={"max_source_tokens": 20}).translate(["gare" * 30])
     assert translation.text.replace(" ", "") == "gare" * 30
     assert all(len(part) <= 20 for part in translation.parts)
 
 
 def test_the_end_of_an_endless_line_is_cut_and_flagged() -> None:
-    translator = copying(max_source_tokens=20, max_line_tokens=50)
+    translator = copying(limits={"max_source_tokens": 20, "max_line_tokens": 50})
     short, endless = translator.translate(["la gare", "la gare " * 100_000])
     assert not short.cut
     assert endless.source_cut
@@ -129,7 +134,7 @@ def test_a_loop_is_flagged_unless_the_source_loops() -> None:
         lambda prefix, source: [0.9 if i == (EOS if len(prefix) > 15 else word) else 0.1 / size for i in range(size)],
         lambda prefix, source: [1.0] + [0.0] * (len(source) - 1),
     )
-    translator = Translator(model, tokenizers(), DecodingOptions(beam_size=1))
+    translator = translating(model, DecodingOptions(beam_size=1))
     plain, looping = translator.translate(["Où est la gare ?", "gare " * 15])
     assert plain.looping
     assert not looping.looping
@@ -156,14 +161,14 @@ def test_progress_reaches_the_total() -> None:
 
 
 def test_a_batch_too_large_for_memory_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
-    search = nmt.translator.search
+    search = nmt.engines.pytorch.search
 
     def small_memory(model: Any, src: torch.Tensor, *rest: Any) -> list[list[Hypothesis]]:
         if len(src) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return search(model, src, *rest)
 
-    monkeypatch.setattr("nmt.translator.search", small_memory)
+    monkeypatch.setattr("nmt.engines.pytorch.search", small_memory)
     assert texts(copying().translate(TEXT)) == TEXT
 
 
@@ -171,7 +176,7 @@ def test_a_sentence_too_large_for_memory_is_a_device_error(monkeypatch: pytest.M
     def no_memory(*_: Any) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setattr("nmt.translator.search", no_memory)
+    monkeypatch.setattr("nmt.engines.pytorch.search", no_memory)
     with pytest.raises(DeviceError, match="out of memory"):
         copying().translate(TEXT)
 
@@ -180,7 +185,7 @@ def test_other_failures_are_not_taken_for_lack_of_memory(monkeypatch: pytest.Mon
     def broken(*_: Any) -> None:
         raise RuntimeError("shape mismatch")
 
-    monkeypatch.setattr("nmt.translator.search", broken)
+    monkeypatch.setattr("nmt.engines.pytorch.search", broken)
     with pytest.raises(RuntimeError, match="shape mismatch"):
         copying().translate(TEXT)
 
@@ -193,7 +198,7 @@ def test_neighbours_change_nothing(name: str, beam_size: int) -> None:
     size = tokenizers().source.vocab_size
     model = build_model(CONFIGS[name], size, size)
     options = DecodingOptions(beam_size=beam_size, max_length_ratio=1.0, max_length_extra=2)
-    translator = Translator(model, tokenizers(), options)
+    translator = translating(model, options)
     lines = TEXT[:4]
     together = texts(translator.translate(lines))
     assert together == [translator.translate([line])[0].text for line in lines]
@@ -208,35 +213,9 @@ def test_bf16_runs_and_scores_in_float32() -> None:
     model = build_model(CONFIGS["transformer"], size, size).eval()
     options = DecodingOptions(beam_size=2, max_length_extra=2, max_length_ratio=1.0)
     exact, rounded = (
-        Translator(model, tokenizers(), options, precision=precision).translate(TEXT[:2])
-        for precision in ("fp32", "bf16")
+        translating(model, options, precision=precision).translate(TEXT[:2]) for precision in ("fp32", "bf16")
     )
     assert [t.score for t in rounded] == pytest.approx([t.score for t in exact], rel=0.05)
-
-
-def test_forced_scores_are_those_of_the_search() -> None:
-    translator = copying()
-    translations = translator.translate(TEXT)
-    scores = translator.score([(t.source, t.text) for t in translations])
-    for translation, score in zip(translations, scores, strict=True):
-        assert score.log_prob == pytest.approx(translation.candidates[0].log_prob, rel=1e-4)
-        assert score.tokens == len(translation.candidates[0].tokens)
-        assert not score.cut
-
-
-def test_a_wrong_translation_scores_lower() -> None:
-    right, wrong, empty = copying().score([("la gare", "la gare"), ("la gare", "le chat"), ("la gare", "")])
-    assert right.log_prob > wrong.log_prob
-    assert empty.tokens == 1
-
-
-def test_an_endless_pair_is_scored_by_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nmt.translator.MAX_SCORED", 5)
-    translator = copying()
-    short, long = translator.score([("gare", "gare"), ("gare", TEXT[1])])
-    assert not short.cut
-    assert long.cut
-    assert long.tokens == 6
 
 
 @pytest.mark.real
@@ -248,7 +227,8 @@ def test_a_thousand_real_lines_do_not_depend_on_their_neighbours(beam_size: int)
     if not folder or not model:
         pytest.skip("needs NMT_REAL_DATA and a shipped model")
     lines, others = (read_text_lines(Path(folder) / "multi30k" / name)[:1000] for name in ("val.fr", "train.fr"))
-    translator = Translator.from_loaded(load_model(model), DecodingOptions(beam_size=beam_size))
+    loaded = load_model(model)
+    translator = Translator(TorchEngine(loaded.model), loaded.tokenizers, DecodingOptions(beam_size=beam_size))
     as_file = texts(translator.translate(lines))
     assert [translator.translate([line])[0].text for line in lines] == as_file
     order = list(range(len(lines) + len(others)))

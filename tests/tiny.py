@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from nmt.checkpoint import save_model
-from nmt.config import resolve
 from nmt.models.factory import build_model
+from nmt.settings import resolve
 from nmt.tokenizer import Tokenizer, TokenizerPair, train_tokenizer
 
 SENTENCES = [

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from nmt.cli import average, data, doctor, frame, info, score, train, translate
+from nmt.cli import attend, average, bench, data, doctor, export, frame, info, score, train, translate
 from nmt.cli import eval as evaluation
 
 app = typer.Typer(
@@ -37,11 +37,14 @@ for _name, _function in (
     ("info", info.info),
     ("doctor", doctor.doctor),
     ("average", average.average),
+    ("export", export.export),
+    ("attend", attend.attend),
 ):
     app.command(_name, cls=frame.Command)(_function)
-for _info in data.app.registered_commands:
-    _info.cls = frame.Command
-app.add_typer(data.app, name="data", cls=frame.Group)
+for _name, _group in (("data", data.app), ("bench", bench.app)):
+    for _info in _group.registered_commands:
+        _info.cls = frame.Command
+    app.add_typer(_group, name=_name, cls=frame.Group)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ import typer
 
 import nmt
 from nmt.cli import console
+from nmt.cli.engine import EngineChoice, load_translator
 from nmt.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ def evaluate(
     precision: Annotated[
         str | None, typer.Option("--precision", help="auto, fp32 or bf16.", show_default="fp32")
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="auto, torch or ctranslate2.", show_default="auto")
+    ] = None,
     save_hyp: Annotated[Path | None, typer.Option("--save-hyp", help="Write the translations to this file.")] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Write a report, FILE.md or FILE.html.")] = None,
     record: Annotated[bool, typer.Option("--record", help="Note the scores in the model's manifest and card.")] = False,
@@ -86,6 +90,7 @@ def evaluate(
         "--batch-tokens": batch_tokens,
         "--device": device,
         "--precision": precision,
+        "--engine": engine,
         "--save-hyp": save_hyp,
         "--record": record or None,
     }
@@ -171,7 +176,7 @@ class _Done:
 
     def record(self) -> None:
         """What `--record` does."""
-        from nmt.checkpoint import record_scores
+        from nmt.manifest import record_scores
 
         assert self.directory is not None
         assert self.decoding is not None
@@ -196,6 +201,7 @@ class _Done:
         if self.decoding is not None:
             search = f"beam {self.decoding['beam_size']}, length penalty {self.decoding['length_penalty']:g}"
             facts.append(("Search", "greedy" if self.decoding["beam_size"] == 1 else search))
+            facts.append(("Engine", f"{self.decoding['engine']}, {self.decoding['precision']}"))
         facts.append(("Made with", f"nmt {nmt.__version__}"))
         return Report(title=f"{subject} on {evaluation.test_name}", facts=tuple(facts), evaluation=evaluation)
 
@@ -236,24 +242,27 @@ def _score_file(hyp: Path, where: _Where, *, examples: bool) -> _Done:
 
 
 def _translate(where: _Where, search: dict[str, Any], *, examples: bool) -> _Done:
-    from nmt.checkpoint import WEIGHTS, load_model, read_manifest
     from nmt.config import DecodingOptions
     from nmt.evaluation import translate_and_evaluate
-    from nmt.nn.device import select_device, select_precision
+    from nmt.manifest import WEIGHTS, read_manifest
     from nmt.report import EXAMPLES
     from nmt.resources import default_model
-    from nmt.translator import BATCH_TOKENS, Translator
 
     chosen = {"beam_size": search["--beam"], "length_penalty": search["--length-penalty"]}
     options = DecodingOptions(**{key: value for key, value in chosen.items() if value is not None})
-    device = select_device(search["--device"] or "auto")
-    precision = select_precision(search["--precision"] or "fp32", device)
     path = search["--model"] or default_model()
     manifest = read_manifest(path)
-    test = where.read(manifest["direction"]["source"], manifest["direction"]["target"], needs_sources=True)
-    loaded = load_model(path, device=device)
-    batch_tokens = search["--batch-tokens"] or BATCH_TOKENS
-    translator = Translator.from_loaded(loaded, options, device=device, precision=precision, batch_tokens=batch_tokens)
+    direction = manifest["direction"]
+    test = where.read(direction["source"], direction["target"], needs_sources=True)
+    if search["--record"] and search["--engine"] not in (None, "torch"):
+        raise UsageError("--record notes what the model itself can do: use --engine torch")
+    choice = EngineChoice(
+        engine=search["--engine"] or ("torch" if search["--record"] else "auto"),
+        device=search["--device"] or "auto",
+        precision=search["--precision"],
+        batch_tokens=search["--batch-tokens"],
+    )
+    translator = load_translator(path, options, choice)
     with console.progress_bar("translating") as progress:
         evaluation, translations = translate_and_evaluate(
             translator, test, examples=EXAMPLES if examples else 0, progress=progress
@@ -264,12 +273,17 @@ def _translate(where: _Where, search: dict[str, Any], *, examples: bool) -> _Don
     _warn_if_tokenised(hyps)
     model = {
         "path": console.visible(str(path)),
-        "direction": f"{loaded.source_lang}-{loaded.target_lang}",
-        "architecture": loaded.config.arch,
+        "direction": f"{direction['source']}-{direction['target']}",
+        "architecture": manifest["architecture"],
         "parameters": manifest["parameters"],
         "sha256": manifest["sha256"][WEIGHTS],
     }
-    decoding = dataclasses.asdict(options) | {"batch_tokens": batch_tokens}
+    engine = translator.engine
+    decoding = dataclasses.asdict(options) | {
+        "engine": engine.name,
+        "precision": engine.precision,
+        "batch_tokens": engine.batch_tokens,
+    }
     return _Done(evaluation=evaluation, model=model, decoding=decoding, hyp=None, directory=path)
 
 

@@ -53,9 +53,9 @@ def kind_of(path: Path) -> Literal["model", "data"]:
     Raises:
         ModelError: it is neither a model nor a data directory.
     """
-    from nmt.checkpoint import MANIFEST
     from nmt.dataset import FORMAT
     from nmt.files import read_json
+    from nmt.manifest import MANIFEST
 
     if not path.is_dir():
         raise ModelError(f"{path} is {'a file, not a directory' if path.exists() else 'not there'}")
@@ -81,8 +81,8 @@ def model_facts(path: Path) -> dict[str, Any]:
     Raises:
         ModelError: no model directory, or of another version.
     """
-    from nmt.checkpoint import CONFIG, read_manifest, verify_file
     from nmt.files import read_json
+    from nmt.manifest import CONFIG, read_manifest, verify_file
 
     manifest = read_manifest(path)
     damaged = []

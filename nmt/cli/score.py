@@ -8,9 +8,9 @@ from typing import Annotated, Final
 import typer
 
 from nmt.cli import console
+from nmt.cli.engine import EngineChoice, load_scorer
 from nmt.cli.streams import STDIN, Input, Line, open_output
-from nmt.cli.translate import MAX_LINE_BYTES, Troubles, json_line, load_translator
-from nmt.config import DecodingOptions
+from nmt.cli.translate import MAX_LINE_BYTES, Troubles, json_line
 from nmt.errors import DataError, UsageError
 
 Pair = tuple[Line, str, str]
@@ -58,10 +58,11 @@ def score(
         raise UsageError("--src and --ref cannot both be standard input: give tab-separated pairs instead")
     inputs = [Input(path, max_bytes=MAX_LINE_BYTES) for path in paths]
     with open_output(out, inputs) as write:
-        translator = load_translator(model, DecodingOptions(), device, precision, {"batch_tokens": batch_tokens})
+        choice = EngineChoice(engine="torch", device=device, precision=precision, batch_tokens=batch_tokens)
+        scorer = load_scorer(model, choice)
         troubles, done = Troubles(), 0
         for chunk in _from_columns(inputs[0]) if len(inputs) == 1 else _from_files(*inputs):
-            results = translator.score([(source, target) for _, source, target in chunk])
+            results = scorer.score([(source, target) for _, source, target in chunk])
             lines = []
             for number, ((line, _, _), result) in enumerate(zip(chunk, results, strict=True), done + 1):
                 if result.cut or line.cut:

@@ -59,6 +59,10 @@ def train(
         nmt train data/demo --arch transformer --preset tiny --out checkpoints/demo
         nmt train data/demo --arch attention --set dropout=0.3 --max-time 30m --out checkpoints/rnn
         nmt train --resume --out checkpoints/rnn
+        torchrun --nproc-per-node 2 -m nmt train data/demo --arch transformer --out checkpoints/two
+
+    Under torchrun every process takes its share of each update, as if each were one more `accumulation`; the first
+    one writes. To resume on several machines, all of them must see --out.
 
     Ctrl-C and SIGTERM save first; the command that goes on is printed.
     """
@@ -97,7 +101,7 @@ def _resolve(
     flags: dict[str, Any],
     stored: dict[str, Any] | None,
 ) -> "RunConfig":
-    from nmt.config import resolve
+    from nmt.settings import resolve
 
     if stored is None and arch is None:
         raise UsageError("choose an architecture: --arch gru, attention or transformer")
@@ -121,13 +125,17 @@ def _train(
     tensorboard: bool,
 ) -> None:
     from nmt.files import refuse_non_empty
+    from nmt.training.ranks import Ranks
     from nmt.training.trainer import Trainer
 
     if stop.signal is not None:
         raise typer.Exit(128 + stop.signal)
     if tensorboard:
         _require_tensorboard()
-    if force:
+    ranks = Ranks.from_environment()
+    if not ranks.leads:
+        console.set_verbosity(console.QUIET)
+    elif force:
         _check_replaceable(out, data.path)
     elif not resume:
         try:
@@ -144,8 +152,9 @@ def _train(
             should_stop=lambda: stop.signal is not None,
             max_seconds=seconds,
             tensorboard=tensorboard,
+            ranks=ranks,
         )
-        show({"type": "start", "trainer": trainer})
+        trainer.report({"type": "start", "trainer": trainer})
         outcome = trainer.run(resume=resume, clear=force)
     _conclude(outcome, out, stop)
 
@@ -156,8 +165,8 @@ def _check_replaceable(out: Path, data: Path) -> None:
 
     refuse_non_empty(out, replace=True)
     if out.is_dir() and any(out.iterdir()) and not (out / "training").is_dir():
-        from nmt.checkpoint import read_manifest
         from nmt.errors import ModelError
+        from nmt.manifest import read_manifest
 
         try:
             read_manifest(out)
@@ -230,8 +239,8 @@ class _stop_signal(AbstractContextManager[_Stop]):
 
 def _print_settings(config: "RunConfig", data: Any) -> None:
     from nmt.checkpoint import count_parameters
-    from nmt.config import describe
     from nmt.models.factory import build_model
+    from nmt.settings import describe
 
     tokenizers = data.tokenizers
     sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from nmt.cli import console
+from nmt.cli.engine import EngineChoice, load_translator
 from nmt.cli.streams import STDIN, Input, Line, Write, open_output
 from nmt.config import DecodingOptions
 from nmt.errors import UsageError
+from nmt.special import EOS
 
 if TYPE_CHECKING:
+    from nmt.tokenizer import TokenizerPair
     from nmt.translator import Candidate, Translation, Translator
 
 DEFAULT: Final = DecodingOptions()
@@ -56,6 +59,9 @@ def translate(
         int, typer.Option("--n-best", min=1, help="So many translations a line, best first.")
     ] = DEFAULT.n_best,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    alignments: Annotated[
+        bool, typer.Option("--alignments", help="Add links from source to target words, as 0-0 1-2, after a tab.")
+    ] = False,
     max_length_ratio: Annotated[
         float, typer.Option(help="Longest translation, in tokens, as a multiple of the source ...")
     ] = DEFAULT.max_length_ratio,
@@ -70,11 +76,20 @@ def translate(
         int | None,
         typer.Option(min=8, help="Longer lines are translated in parts.", show_default="256"),
     ] = None,
-    batch_tokens: Annotated[int | None, typer.Option(min=1, help="Source tokens a batch.", show_default="4096")] = None,
+    batch_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Source tokens a batch.", show_default="4096; ctranslate2: 1024")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[
-        str, typer.Option(help="fp32, or bf16: faster where the device has it, but rounding may differ with the batch.")
-    ] = "fp32",
+        str | None,
+        typer.Option(
+            help="fp32, or bf16: faster where the device has it, but rounding may differ with the batch.",
+            show_default="fp32",
+        ),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="auto, torch, or ctranslate2 (after nmt export); auto takes it where it can.")
+    ] = "auto",
 ) -> None:
     """Translate text line by line: as many lines out as in, in order; a blank line stays blank.
 
@@ -99,33 +114,20 @@ def translate(
         min_length_ratio=min_length_ratio,
         no_repeat_ngram=no_repeat_ngram,
     )
-    settings = {"batch_tokens": batch_tokens, "max_source_tokens": max_source_tokens}
+    choice = EngineChoice(
+        engine=engine, device=device, precision=precision, batch_tokens=batch_tokens, keep_attention=alignments
+    )
     inputs = [Input(path, max_bytes=MAX_LINE_BYTES) for path in files or [STDIN]]
     with open_output(out, inputs) as write:
-        translator = load_translator(model, options, device, precision, settings)
+        translator = load_translator(model, options, choice, max_source_tokens=max_source_tokens)
         if sys.stdin.isatty() and any(item.path == STDIN for item in inputs):
             console.note("one sentence a line; Ctrl-D ends")
-        _run(translator, inputs, write, _Format(n_best=n_best, as_json=json_output))
+        tokenizers = translator.tokenizers if alignments else None
+        _run(translator, inputs, write, _Format(n_best=n_best, as_json=json_output, tokenizers=tokenizers))
 
 
 MAX_LINE_BYTES: Final = 4 << 20
 """Bytes of a line that are read: more than `MAX_LINE_TOKENS` can use."""
-
-
-def load_translator(
-    model: Path | None, options: DecodingOptions, device: str, precision: str, settings: dict[str, Any]
-) -> "Translator":
-    """The named or shipped model, ready to translate; settings that are `None` keep their default."""
-    from nmt.checkpoint import load_model
-    from nmt.nn.device import select_device, select_precision
-    from nmt.resources import default_model
-    from nmt.translator import Translator
-
-    place = select_device(device)
-    chosen = select_precision(precision, place)
-    loaded = load_model(model or default_model(), device=place)
-    given = {key: value for key, value in settings.items() if value is not None}
-    return Translator.from_loaded(loaded, options, device=place, precision=chosen, **given)
 
 
 def _run(translator: "Translator", inputs: Sequence[Input], write: Write, form: "_Format") -> None:
@@ -195,11 +197,12 @@ class Troubles:
 
 
 class _Format:
-    """How translations are printed."""
+    """How translations are printed; with `tokenizers`, their word alignments too."""
 
-    def __init__(self, *, n_best: int, as_json: bool) -> None:
+    def __init__(self, *, n_best: int, as_json: bool, tokenizers: "TokenizerPair | None" = None) -> None:
         self._n_best = n_best
         self._as_json = as_json
+        self._tokenizers = tokenizers
 
     def lines(self, first: int, translations: Sequence["Translation"]) -> Iterator[str]:
         """Lines for translations of the source lines from number `first` on."""
@@ -207,34 +210,58 @@ class _Format:
             if self._as_json:
                 yield json_line(self._document(number, translation))
             elif self._n_best == 1:
-                yield translation.text
+                yield self._aligned(translation.text, translation, translation.candidates[0])
             else:
                 for rank, candidate in enumerate(translation.candidates, 1):
-                    yield f"{number}\t{rank}\t{candidate.score:.4f}\t{candidate.text}"
+                    line = f"{number}\t{rank}\t{candidate.score:.4f}\t{candidate.text}"
+                    yield self._aligned(line, translation, candidate)
+
+    def _aligned(self, line: str, translation: "Translation", candidate: "Candidate") -> str:
+        """`line`, and the links behind a tab if they are asked for."""
+        return f"{line}\t{self._links(translation, candidate)}" if self._tokenizers is not None else line
+
+    def _links(self, translation: "Translation", candidate: "Candidate") -> str:
+        """Links between words, those of each part of the line after those of the part before."""
+        from nmt.alignment import pharaoh, word_links
+
+        assert self._tokenizers is not None
+        found: list[tuple[int, int]] = []
+        source_words = target_words = 0
+        for ids, hypothesis in zip(translation.parts, candidate.parts, strict=True):
+            if hypothesis.attention is None:
+                raise UsageError("--alignments needs a model with attention")
+            source = self._tokenizers.source.pieces(ids)
+            target = self._tokenizers.target.pieces([token for token in hypothesis.tokens if token != EOS])
+            part, sources, targets = word_links(source, target, hypothesis.attention.numpy())
+            found += [(s + source_words, t + target_words) for s, t in part]
+            source_words, target_words = source_words + sources, target_words + targets
+        return pharaoh(found)
+
+    def _describe(self, translation: "Translation", candidate: "Candidate") -> dict[str, Any]:
+        document = {
+            "translation": candidate.text,
+            "score": candidate.score,
+            "log_prob": candidate.log_prob,
+            "tokens": len(candidate.tokens),
+        }
+        if self._tokenizers is not None:
+            document["alignment"] = self._links(translation, candidate)
+        return document
 
     def _document(self, number: int, translation: "Translation") -> dict[str, Any]:
         document = {
             "schema": 1,
             "line": number,
             "source": translation.source,
-            **_describe(translation.candidates[0]),
+            **self._describe(translation, translation.candidates[0]),
             "source_tokens": len(translation.source_tokens),
             "parts": len(translation.parts),
             "cut": translation.cut,
             "looping": translation.looping,
         }
         if self._n_best > 1:
-            document["n_best"] = [_describe(candidate) for candidate in translation.candidates]
+            document["n_best"] = [self._describe(translation, candidate) for candidate in translation.candidates]
         return document
-
-
-def _describe(candidate: "Candidate") -> dict[str, Any]:
-    return {
-        "translation": candidate.text,
-        "score": candidate.score,
-        "log_prob": candidate.log_prob,
-        "tokens": len(candidate.tokens),
-    }
 
 
 def json_line(document: dict[str, Any]) -> str:

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from nmt.config import DecodingOptions
 from nmt.decoding.constraints import constrain, length_limits
-from nmt.decoding.hypothesis import Hypothesis, Paths
+from nmt.decoding.hypothesis import Hypothesis
+from nmt.decoding.paths import Paths
 from nmt.decoding.selection import best_tokens, log_probabilities
 from nmt.models.interface import DecoderState, Seq2Seq
 from nmt.special import BOS, EOS

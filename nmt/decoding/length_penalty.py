@@ -1,13 +1,12 @@
 """How hypotheses of different lengths are compared."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from torch import Tensor
+Score = TypeVar("Score")
+"""A number or a tensor; torch is not loaded for it."""
 
-Score = TypeVar("Score", float, Tensor)
 
-
-def normalise(score: Score, length: int | Tensor, length_penalty: float) -> Score:
+def normalise(score: Score, length: Any, length_penalty: float) -> Score:
     """Log P(tgt | src) / length**length_penalty, where `length` counts EOS.
 
     Every token makes a hypothesis less probable, so the sum alone prefers short ones. Division by the
@@ -17,10 +16,10 @@ def normalise(score: Score, length: int | Tensor, length_penalty: float) -> Scor
     (`--lenpen`) use the same form. Wu et al. 2016 (equation 14, https://arxiv.org/abs/1609.08144) divide
     by ((5 + length) / 6)**alpha instead, which is weaker on short sentences.
     """
-    return score / length**length_penalty  # type: ignore[return-value]
+    return score / length**length_penalty  # type: ignore[no-any-return]
 
 
-def highest_normalised(score: Tensor, longest: Tensor, length_penalty: float) -> Tensor:
+def highest_normalised(score: Score, longest: Any, length_penalty: float) -> Score:
     """What a live hypothesis of this score can reach at best, whatever follows.
 
     Log-probabilities only lower the score, which is at most 0, and dividing by a greater length only

@@ -1,7 +1,15 @@
-"""Recurrent encoder–decoder with attention (Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473).
+"""Recurrent encoder–decoder with attention.
 
-Departures: GRU as in torch (see `nn/recurrent.py`); the first state reads both directions of the encoder; the
-readout sees the new state s_i where the paper has s_{i-1}; dropout; the state that queries is the top layer's.
+Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473, and Luong et al. 2015, https://arxiv.org/abs/1508.04025.
+
+`placement = "before"` is Bahdanau's: the old state looks up a context, which enters the recurrence and the readout.
+`placement = "after"` is Luong's: the new state looks it up, and both make the attentional vector that is read out and,
+with `input_feeding`, enters the next step. Without it no step depends on an earlier look-up: in training all are
+computed at once.
+
+Departures: GRU as in torch (see `nn/recurrent.py`); the first state reads both directions of the encoder; Bahdanau's
+readout sees the new state s_i where the paper has s_{i-1}; the attentional vector is as wide as the embeddings;
+dropout; the state that queries is the top layer's.
 """
 
 from dataclasses import dataclass
@@ -13,11 +21,13 @@ from torch import Tensor, nn
 from nmt.config import AttentionGRUConfig
 from nmt.models.encoders import Bridge, RecurrentEncoder
 from nmt.models.interface import DecoderState, Seq2Seq, StepOutput, per_sentence
-from nmt.nn.attention import AdditiveScore, attend
+from nmt.nn.attention import Attended, attend
 from nmt.nn.dropout import Dropout
 from nmt.nn.embedding import OutputLayer, embedding_scale, source_and_target_embeddings
-from nmt.nn.readout import MaxoutReadout
-from nmt.nn.recurrent import Cell, make_cell
+from nmt.nn.readout import AttentionalVector, MaxoutReadout
+from nmt.nn.recurrent import Cell, make_cell, run_cell
+from nmt.nn.scopes import build_scope
+from nmt.nn.scores import build_score
 from nmt.nn.stack import Stack
 from nmt.nn.step_linear import StepWeight
 
@@ -27,17 +37,22 @@ class AttentionGRUState(DecoderState):
     """The recurrent state of every layer, and the annotations h_j of the source with their projected keys."""
 
     layers: tuple[Float[Tensor, "N state"], ...]
+    steps: Int[Tensor, " N"]
+    """Target tokens read so far."""
+    fed: Float[Tensor, "N E"] | None
+    """The last attentional vector, with input feeding."""
     memory: Float[Tensor, "B S D"] = per_sentence()
     keys: Float[Tensor, "B S A"] = per_sentence()
     src_mask: Bool[Tensor, "B S"] = per_sentence()
 
 
 class AttentionGRUSeq2Seq(Seq2Seq[AttentionGRUState]):
-    """The context c_i, looked up with s_{i-1}, enters the recurrence and the readout (section 3.1)."""
+    """A recurrent decoder that looks back at the source at every step."""
 
     def __init__(self, config: AttentionGRUConfig, source_vocab_size: int, target_vocab_size: int) -> None:
         super().__init__()
         size, hidden = config.embedding_size, config.hidden_size
+        self.after, self.feeding = config.placement == "after", config.input_feeding
         self.src_embedding, self.tgt_embedding = source_and_target_embeddings(
             source_vocab_size, target_vocab_size, size, config.tie_embeddings
         )
@@ -51,11 +66,23 @@ class AttentionGRUSeq2Seq(Seq2Seq[AttentionGRUState]):
             bidirectional=config.bidirectional,
             dropout=config.dropout,
         )
-        self.score = AdditiveScore(hidden, hidden, config.attention_size)
-        inputs = [size + hidden] + [hidden] * (config.num_layers - 1)
+        self.score = build_score(
+            config.score,
+            hidden,
+            hidden,
+            attention_size=config.attention_size,
+            positions=config.attention_positions,
+            bandwidth=config.bandwidth,
+            learn_bandwidth=config.learn_bandwidth,
+        )
+        self.scope = build_scope(config.scope, window=config.window, query_size=hidden)
+        looked_up = hidden if not self.after else size if self.feeding else 0
+        inputs = [size + looked_up] + [hidden] * (config.num_layers - 1)
         self.cells: Stack[Cell] = Stack(make_cell(config.cell, width, hidden) for width in inputs)
         self.bridge = Bridge(self.encoder.final_size, self.cells[0].state_size, config.num_layers)
-        self.readout = MaxoutReadout([hidden, size, hidden], size)
+        self.readout = (
+            AttentionalVector(hidden, hidden, size) if self.after else MaxoutReadout([hidden, size, hidden], size)
+        )
         tied = None if config.tie_embeddings == "none" else self.tgt_embedding
         self.output = OutputLayer(size, target_vocab_size, tied)
 
@@ -63,50 +90,102 @@ class AttentionGRUSeq2Seq(Seq2Seq[AttentionGRUState]):
         """Annotations of every source position, their keys, and the first decoder state."""
         encoded = self.encoder(self.dropout(self.src_embedding(src) * self.scale), src_mask)
         memory = self.dropout(encoded.memory)
-        return AttentionGRUState(self.bridge(encoded.final), memory, self.score.project_keys(memory), src_mask)
+        layers = self.bridge(encoded.final)
+        steps = torch.zeros(len(src), dtype=torch.int64, device=src.device)
+        fed = layers[0].new_zeros(len(src), self.tgt_embedding.embedding_dim) if self.feeding else None
+        return AttentionGRUState(layers, steps, fed, memory, self.score.project_keys(memory), src_mask)
 
     def step(self, tokens: Int[Tensor, " N"], state: AttentionGRUState) -> StepOutput[AttentionGRUState]:
-        """Look up with the old state, then advance every layer."""
+        """Look up with the old state and advance every layer, or the other way round."""
         embedded = self.dropout(self.tgt_embedding(tokens) * self.scale)
-        query = self.cells[-1].output(state.layers[-1])
-        # The K rows of a sentence are K queries over one memory: (B*K, D) -> (B, K, D).
-        grouped = query.reshape(len(state.memory), -1, query.shape[-1])
-        context, weights = attend(self.score(grouped, state.keys), state.memory, state.src_mask)
-        context = context.flatten(0, 1).to(embedded.dtype)
-        x = torch.cat([embedded, context], -1)
+        if not self.after:
+            context, weights = self._look_up(self.cells[-1].output(state.layers[-1]), state)
+            x = torch.cat([embedded, context.to(embedded.dtype)], -1)
+        else:
+            x = embedded if state.fed is None else torch.cat([embedded, state.fed.to(embedded.dtype)], -1)
         layers = []
         for index, (cell, previous) in enumerate(zip(self.cells, state.layers, strict=True)):
             layers.append(cell(self.dropout(x) if index else x, previous))
             x = cell.output(layers[-1])
-        features = self.dropout(self.readout(x, embedded, context))
-        new = AttentionGRUState(tuple(layers), state.memory, state.keys, state.src_mask)
-        return StepOutput(self.output(features), new, weights.flatten(0, 1))
+        if not self.after:
+            features = self.dropout(self.readout(x, embedded, context))
+        else:
+            context, weights = self._look_up(x, state)
+            features = self.dropout(self.readout(context, x))
+        fed = features if self.feeding else None
+        new = AttentionGRUState(tuple(layers), state.steps + 1, fed, state.memory, state.keys, state.src_mask)
+        return StepOutput(self.output(features), new, weights)
+
+    def _look_up(self, query: Float[Tensor, "N H"], state: AttentionGRUState) -> Attended:
+        """The K rows of a sentence are K queries over one memory: (B*K, H) -> (B, K, H)."""
+        grouped = query.reshape(len(state.memory), -1, query.shape[-1])
+        steps = state.steps.view(len(state.memory), -1)
+        scores = self.scope(self.score(grouped, state.keys), grouped, steps, state.src_mask)
+        context, weights = attend(scores, state.memory, state.src_mask)
+        return Attended(context.flatten(0, 1), weights.flatten(0, 1))
 
     def features(
         self, src: Int[Tensor, "B S"], src_mask: Bool[Tensor, "B S"], tgt_in: Int[Tensor, "B T"]
     ) -> Float[Tensor, "B T D"]:
-        """The recurrence in a loop; embeddings before it and the readout after it for all steps at once."""
+        """All steps at once where none depends on an earlier look-up, else in a loop."""
         state = self.encode(src, src_mask)
         embedded = self.dropout(self.tgt_embedding(tgt_in) * self.scale)
+        if self.after and not self.feeding:
+            return self._at_once(state, embedded)
+        return self._in_a_loop(state, embedded)
+
+    def _at_once(self, state: AttentionGRUState, embedded: Float[Tensor, "B T E"]) -> Float[Tensor, "B T D"]:
+        """The recurrence over the whole target, then T look-ups a sentence."""
+        x = embedded
+        everywhere = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+        for index, (cell, initial) in enumerate(zip(self.cells, state.layers, strict=True)):
+            x = cell.output(run_cell(cell, self.dropout(x) if index else x, everywhere, initial))
+        steps = torch.arange(x.shape[1], device=x.device)[None]
+        scores = self.scope(self.score(x, state.keys), x, steps, state.src_mask)
+        context = attend(scores, state.memory, state.src_mask).context
+        features: Tensor = self.dropout(self.readout(context, x))
+        return features
+
+    def _in_a_loop(self, state: AttentionGRUState, embedded: Float[Tensor, "B T E"]) -> Float[Tensor, "B T D"]:
+        """Embeddings before the loop and Bahdanau's readout after it for all steps at once."""
         size = embedded.shape[-1]
         first = self.cells[0].input
         from_token = nn.functional.linear(embedded, first.weight[:, :size], first.bias)
-        from_context = StepWeight(first.weight[:, size:], None)
+        from_looked_up = StepWeight(first.weight[:, size:], None)
         inputs = [StepWeight(cell.input.weight, cell.input.bias) for cell in list(self.cells)[1:]]
         recurrent = [cell.step_weight() for cell in self.cells]
-        query_weight = StepWeight(self.score.w.weight, self.score.w.bias)
-        layers, states, contexts = list(state.layers), [], []
-        for token_part in from_token.unbind(1):
-            query = query_weight(self.cells[-1].output(layers[-1]))
-            scores = self.score.from_projected(query[:, None], state.keys)
-            context = attend(scores, state.memory, state.src_mask).context[:, 0]
-            x = token_part + from_context(context)
+        mapped = self.score.query_map()
+        query_weight = None if mapped is None else StepWeight(*mapped)
+        vector = self.readout if isinstance(self.readout, AttentionalVector) else None
+        vector_weight = None if vector is None else vector.step_weight()
+        layers, fed = list(state.layers), state.fed
+        states, contexts, features = [], [], []
+
+        def look_up(step: int) -> Tensor:
+            query = self.cells[-1].output(layers[-1])
+            scores = self.score.from_projected(
+                (query if query_weight is None else query_weight(query))[:, None], state.keys
+            )
+            steps = state.steps.new_full((1, 1), step)
+            scores = self.scope(scores, query[:, None], steps, state.src_mask)
+            return attend(scores, state.memory, state.src_mask).context[:, 0]
+
+        for step, token_part in enumerate(from_token.unbind(1)):
+            if vector is None:
+                contexts.append(look_up(step))
+                fed = contexts[-1]
+            assert fed is not None
+            x = token_part + from_looked_up(fed)
             for index, cell in enumerate(self.cells):
                 if index:
                     x = inputs[index - 1](self.dropout(cell.output(layers[index - 1])))
                 from_hidden = recurrent[index](cell.output(layers[index]))
                 layers[index] = cell.advance(x, from_hidden, layers[index])
             states.append(self.cells[-1].output(layers[-1]))
-            contexts.append(context)
-        features: Tensor = self.dropout(self.readout(torch.stack(states, 1), embedded, torch.stack(contexts, 1)))
-        return features
+            if vector is not None and vector_weight is not None:
+                fed = self.dropout(vector.combine(vector_weight, look_up(step), states[-1]))
+                features.append(fed)
+        if vector is not None:
+            return torch.stack(features, 1)
+        together: Tensor = self.dropout(self.readout(torch.stack(states, 1), embedded, torch.stack(contexts, 1)))
+        return together

@@ -68,6 +68,18 @@ class StepOutput(Generic[StateT]):
     """Weights over source positions that sum to 1, or `None` for a model without attention."""
 
 
+@dataclass(frozen=True)
+class AttentionMaps:
+    """All weights that a model computes for given pairs; `None` for a kind of attention that it has not."""
+
+    cross: Float[Tensor, "L B H T S"] | None
+    """Of each target position over the source, by decoder layer and head."""
+    encoder: Float[Tensor, "E B H S S"] | None = None
+    """Of each source position over the source, by encoder layer (E) and head."""
+    decoder: Float[Tensor, "L B H T T"] | None = None
+    """Of each target position over those before it and itself."""
+
+
 class Seq2Seq(nn.Module, ABC, Generic[StateT]):
     """An encoder–decoder: source token ids to a distribution over the next target token.
 
@@ -100,6 +112,11 @@ class Seq2Seq(nn.Module, ABC, Generic[StateT]):
         """Logits at every position under teacher forcing; equal to unrolling `step`."""
         logits: Tensor = self.output(self.features(src, src_mask, tgt_in))
         return logits
+
+    def maps(self, src: Int[Tensor, "B S"], src_mask: Bool[Tensor, "B S"], tgt_in: Int[Tensor, "B T"]) -> AttentionMaps:
+        """The weights under teacher forcing: of one layer and head, unless an architecture has more."""
+        attention = unroll(self, src, src_mask, tgt_in)[1]
+        return AttentionMaps(None if attention is None else attention[None, :, None])
 
 
 def unroll(

@@ -5,21 +5,22 @@ stack (`norm = "post"` gives the paper's order); dropout also on attention weigh
 layer; biases in the projections of queries, keys, values and heads and in the output layer.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, assert_never
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from nmt.config import TransformerConfig
-from nmt.models.interface import DecoderState, Seq2Seq, StepOutput, per_sentence
+from nmt.models.interface import AttentionMaps, DecoderState, Seq2Seq, StepOutput, per_sentence
 from nmt.nn.attention import MultiHeadAttention
 from nmt.nn.dropout import Dropout
 from nmt.nn.embedding import OutputLayer, embedding_scale, source_and_target_embeddings
 from nmt.nn.feed_forward import FeedForward
-from nmt.nn.positions import SinusoidalPositions
+from nmt.nn.positions import LearnedPositions, SinusoidalPositions
 from nmt.nn.stack import Stack
 
 KeysValues = tuple[Tensor, Tensor]
@@ -55,13 +56,48 @@ class Residual(nn.Module):
         return normed
 
 
+def _self_attention(config: TransformerConfig) -> MultiHeadAttention:
+    rotary = config.positions == "rotary"
+    return MultiHeadAttention(config.model_size, config.num_heads, config.dropout, rotary=rotary)
+
+
+def _positions(config: TransformerConfig) -> nn.Module | None:
+    """What is added to the embeddings."""
+    match config.positions:
+        case "sinusoidal":
+            return SinusoidalPositions(config.model_size)
+        case "learned":
+            return LearnedPositions(config.model_size, config.max_positions)
+        case "rotary":
+            return None
+        case _:
+            assert_never(config.positions)
+
+
+@contextmanager
+def _watching(heads: MultiHeadAttention) -> Iterator[list[Tensor]]:
+    """Ask for weights wherever `heads` is called in the block, and collect them."""
+    seen: list[Tensor] = []
+
+    def ask(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return args, {**kwargs, "need_weights": True}
+
+    asking = heads.register_forward_pre_hook(ask, with_kwargs=True)
+    collecting = heads.register_forward_hook(lambda _, __, output: seen.append(output[1].float()))
+    try:
+        yield seen
+    finally:
+        asking.remove()
+        collecting.remove()
+
+
 class EncoderLayer(nn.Module):
     """Self-attention and feed-forward sublayers (section 3.1)."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.attention = MultiHeadAttention(config.model_size, config.num_heads, config.dropout)
-        self.feed_forward = FeedForward(config.model_size, config.ffn_size, config.dropout)
+        self.attention = _self_attention(config)
+        self.feed_forward = FeedForward(config.model_size, config.ffn_size, config.dropout, config.activation)
         self.residuals: Stack[Residual] = Stack(Residual(config) for _ in range(2))
 
     def forward(self, x: Float[Tensor, "B S D"], mask: Bool[Tensor, "B 1 1 S"]) -> Float[Tensor, "B S D"]:
@@ -91,9 +127,9 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.self_attention = MultiHeadAttention(config.model_size, config.num_heads, config.dropout)
+        self.self_attention = _self_attention(config)
         self.cross_attention = MultiHeadAttention(config.model_size, config.num_heads, config.dropout)
-        self.feed_forward = FeedForward(config.model_size, config.ffn_size, config.dropout)
+        self.feed_forward = FeedForward(config.model_size, config.ffn_size, config.dropout, config.activation)
         self.residuals: Stack[Residual] = Stack(Residual(config) for _ in range(3))
 
     def forward(
@@ -112,11 +148,12 @@ class DecoderLayer(nn.Module):
         sentences = len(memory[0])
 
         def attend_self(normed: Tensor) -> Tensor:
-            now = self.self_attention.project_keys(normed)
+            offset = 0 if past is None else past[0].shape[2]
+            now = self.self_attention.project_keys(normed, offset)
             if past is not None:
                 now = (torch.cat([past[0], now[0]], 2), torch.cat([past[1], now[1]], 2))
             seen.append(now)
-            context: Tensor = self.self_attention(normed, now, causal_mask)[0]
+            context: Tensor = self.self_attention(normed, now, causal_mask, offset=offset)[0]
             return context
 
         def attend_source(normed: Tensor) -> Tensor:
@@ -145,7 +182,7 @@ class TransformerSeq2Seq(Seq2Seq[TransformerState]):
             source_vocab_size, target_vocab_size, size, tie
         )
         self.scale = embedding_scale(size)
-        self.positions = SinusoidalPositions(size)
+        self.positions = _positions(config)
         self.dropout = Dropout(config.dropout)
         self.encoder: Stack[EncoderLayer] = Stack(EncoderLayer(config) for _ in range(config.num_encoder_layers))
         self.decoder: Stack[DecoderLayer] = Stack(DecoderLayer(config) for _ in range(config.num_decoder_layers))
@@ -199,7 +236,21 @@ class TransformerSeq2Seq(Seq2Seq[TransformerState]):
         features: Tensor = self.decoder_norm(x)
         return features
 
+    def maps(self, src: Int[Tensor, "B S"], src_mask: Bool[Tensor, "B S"], tgt_in: Int[Tensor, "B T"]) -> AttentionMaps:
+        """The weights of every layer and head."""
+        stacks = {
+            "cross": [layer.cross_attention for layer in self.decoder],
+            "encoder": [layer.attention for layer in self.encoder],
+            "decoder": [layer.self_attention for layer in self.decoder],
+        }
+        with ExitStack() as hooks:
+            seen = {kind: [hooks.enter_context(_watching(heads)) for heads in stack] for kind, stack in stacks.items()}
+            self.features(src, src_mask, tgt_in)
+        return AttentionMaps(**{kind: torch.stack([weights[0] for weights in stack]) for kind, stack in seen.items()})
+
     def _embed(self, embedding: nn.Embedding, tokens: Int[Tensor, "B T"], offset: int) -> Float[Tensor, "B T D"]:
         x = embedding(tokens) * self.scale
-        embedded: Tensor = self.dropout(x + self.positions(tokens.shape[1], offset).to(x.dtype))
+        if self.positions is not None:
+            x = x + self.positions(tokens.shape[1], offset).to(x.dtype)
+        embedded: Tensor = self.dropout(x)
         return embedded

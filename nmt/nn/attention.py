@@ -1,4 +1,4 @@
-"""Attention: scores of a query against keys, and the one place where scores become weights."""
+"""Attention: the one place where scores become weights, and the heads of the Transformer."""
 
 import math
 from typing import NamedTuple
@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from nmt.nn.dropout import Dropout
+from nmt.nn.positions import rotate
 
 
 class Attended(NamedTuple):
@@ -28,37 +29,14 @@ def masked_softmax(scores: Float[Tensor, "*N S"], mask: Bool[Tensor, "*#N S"] | 
     return (scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(-1)
 
 
-class AdditiveScore(nn.Module):
-    """Additive ("concat", MLP) attention score: v . tanh(W query + U key), with a bias in W.
-
-    Bahdanau et al. 2015, section A.1.2, https://arxiv.org/abs/1409.0473.
-    """
-
-    def __init__(self, query_size: int, key_size: int, attention_size: int) -> None:
-        super().__init__()
-        self.w = nn.Linear(query_size, attention_size)
-        self.u = nn.Linear(key_size, attention_size, bias=False)
-        self.v = nn.Linear(attention_size, 1, bias=False)
-
-    def project_keys(self, memory: Float[Tensor, "B S D"]) -> Float[Tensor, "B S A"]:
-        """Apply U once a sentence, so that each step costs one W query."""
-        keys: Tensor = self.u(memory)
-        return keys
-
-    def forward(self, query: Float[Tensor, "B K Q"], keys: Float[Tensor, "B S A"]) -> Float[Tensor, "B K S"]:
-        """Unnormalised scores of K queries a sentence."""
-        return self.from_projected(self.w(query), keys)
-
-    def from_projected(self, query: Float[Tensor, "B K A"], keys: Float[Tensor, "B S A"]) -> Float[Tensor, "B K S"]:
-        """The same from W query, already computed."""
-        hidden = torch.tanh(query[:, :, None] + keys[:, None])  # (B, K, S, A)
-        scores: Tensor = self.v(hidden)[..., 0]
-        return scores
-
-
 def attend(scores: Float[Tensor, "B K S"], values: Float[Tensor, "B S D"], mask: Bool[Tensor, "B S"]) -> Attended:
-    """Softmax over the source positions (Bahdanau et al. 2015, equation 6), then the mean of values (5)."""
-    weights = masked_softmax(scores, mask[:, None])
+    """Softmax over the source positions (Bahdanau et al. 2015, equation 6), then the mean of values (5).
+
+    Where no real position has a score above minus infinity, all of them weigh the same.
+    """
+    scores = scores.float()
+    lost = (scores.masked_fill(~mask[:, None], -torch.inf) == -torch.inf).all(-1, keepdim=True)
+    weights = masked_softmax(scores.masked_fill(lost, 0.0), mask[:, None])
     return Attended(weights.to(values.dtype) @ values, weights)
 
 
@@ -73,9 +51,9 @@ class MultiHeadAttention(nn.Module):
     FUSED_FROM = 192
     """Keys from which torch's fused kernel is faster on a CPU (at 14 tokens it is 1.3 times slower)."""
 
-    def __init__(self, size: int, num_heads: int, dropout: float) -> None:
+    def __init__(self, size: int, num_heads: int, dropout: float, *, rotary: bool = False) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.num_heads, self.rotary = num_heads, rotary
         self.query = nn.Linear(size, size)
         self.key_value = nn.Linear(size, 2 * size)
         self.out = nn.Linear(size, size)
@@ -85,10 +63,11 @@ class MultiHeadAttention(nn.Module):
         for layer in (self.query, self.key_value, self.out):
             nn.init.zeros_(layer.bias)
 
-    def project_keys(self, memory: Float[Tensor, "B S D"]) -> tuple[Tensor, Tensor]:
-        """Keys and values (B, H, S, d) of every head, computed once a sentence."""
+    def project_keys(self, memory: Float[Tensor, "B S D"], offset: int = 0) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, H, S, d) of every head, computed once a sentence; positions count from `offset`."""
         keys, values = self.key_value(memory).chunk(2, -1)
-        return self._heads(keys), self._heads(values)
+        keys, values = self._heads(keys), self._heads(values)
+        return rotate(keys, offset) if self.rotary else keys, values
 
     def forward(
         self,
@@ -96,10 +75,15 @@ class MultiHeadAttention(nn.Module):
         keys_values: tuple[Float[Tensor, "B H S d"], Float[Tensor, "B H S d"]],
         mask: Bool[Tensor, "#B #H #T S"] | None,
         *,
+        offset: int = 0,
         need_weights: bool = False,
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
-        """Attend from T queries; mask is True where a query may look, `None` where it may look everywhere."""
+        """Attend from T queries; mask is True where a query may look, `None` where it may look everywhere.
+
+        `offset` is the position of the first query; it matters where positions turn queries and keys (`rotary`).
+        """
         queries = self._heads(self.query(query))
+        queries = rotate(queries, offset) if self.rotary else queries
         keys, values = keys_values
         weights = None
         if not need_weights and (query.is_cuda or keys.shape[2] >= self.FUSED_FROM):

@@ -10,15 +10,19 @@ import torch
 from nmt.errors import DeviceError, UsageError
 
 
-def select_device(name: str) -> torch.device:
-    """`cpu`, `cuda`, `cuda:N`, or `auto` (the first CUDA device if there is one, else the CPU).
+def select_device(name: str, *, local: int = 0) -> torch.device:
+    """`cpu`, `cuda`, `cuda:N`, or `auto` (a CUDA device if there is one, else the CPU).
+
+    Args:
+        name: as above.
+        local: which of the processes on this machine this is; `cuda` and `auto` give each its own device.
 
     Raises:
         UsageError: not the name of a device.
         DeviceError: that device is not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
         raise UsageError(f"unknown device '{name}': choose auto, cpu, cuda or cuda:N")
@@ -28,9 +32,10 @@ def select_device(name: str) -> torch.device:
     if not count:
         hint = "no CUDA device is visible" if torch.version.cuda else "this PyTorch build is for CPUs only"
         raise DeviceError(f"device '{name}' is not there: {hint}; use --device cpu")
-    if int(index or 0) >= count:
-        raise DeviceError(f"device '{name}' is not there: this machine has cuda:0 to cuda:{count - 1}")
-    return torch.device(kind, int(index or 0))
+    number = int(index or local)
+    if number >= count:
+        raise DeviceError(f"device 'cuda:{number}' is not there: this machine has cuda:0 to cuda:{count - 1}")
+    return torch.device(kind, number)
 
 
 def has_fast_bf16(device: torch.device) -> bool:
@@ -57,10 +62,15 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def set_threads(count: int) -> int:
-    """Compute on `count` CPU threads, 0 for all cores this process may use; returns the number."""
-    wanted = count or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else count or os.cpu_count()
-    torch.set_num_threads(max(1, wanted or 1))
+def set_threads(count: int, *, share: int = 1) -> int:
+    """Compute on `count` CPU threads, 0 for all cores this process may use; returns the number.
+
+    Args:
+        count: of threads.
+        share: processes among which the cores are divided where `count` is 0.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(count or max(1, cores // share))
     return torch.get_num_threads()
 
 

@@ -1,4 +1,4 @@
-"""Positions of tokens, added to their embeddings."""
+"""Positions of tokens: added to their embeddings, or turning queries and keys."""
 
 import math
 
@@ -34,3 +34,35 @@ class SinusoidalPositions(nn.Module):
             grown = sinusoids(max(end, 2 * len(self.table)), self.size)
             self.table = grown.to(device=self.table.device, dtype=self.table.dtype)
         return self.table[offset:end]
+
+
+class LearnedPositions(nn.Module):
+    """One learned vector a position (Gehring et al. 2017; Vaswani et al. 2017, section 3.5, last paragraph).
+
+    https://arxiv.org/abs/1705.03122. Positions beyond the table are taken for its last.
+    """
+
+    def __init__(self, size: int, length: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(length, size)
+        nn.init.normal_(self.embedding.weight, std=0.1)
+
+    def forward(self, length: int, offset: int = 0) -> Float[Tensor, "T D"]:
+        """Vectors of positions `offset` to `offset + length - 1`."""
+        table = self.embedding.weight
+        position = torch.arange(offset, offset + length, device=table.device).clamp_max(len(table) - 1)
+        vectors: Tensor = self.embedding(position)
+        return vectors
+
+
+def rotate(x: Float[Tensor, "*B T d"], offset: int = 0) -> Float[Tensor, "*B T d"]:
+    """Turn each pair (x_2i, x_2i+1) of a head by the angle pos / 10000^(2i/d); pos counts from `offset`.
+
+    Su et al. 2021, equation 34, https://arxiv.org/abs/2104.09864. The product of a query and a key so turned depends
+    on their positions only by the difference.
+    """
+    length, size = x.shape[-2:]
+    sin, cos = sinusoids(length, size, offset).to(x.device).view(length, size // 2, 2).unbind(-1)
+    even, odd = x.float().reshape(*x.shape[:-1], size // 2, 2).unbind(-1)
+    turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1)
+    return turned.flatten(-2).to(x.dtype)

@@ -15,7 +15,8 @@ class RunLog:
     def __init__(self, path: Path, *, keep_bytes: int, tensorboard: Path | None = None) -> None:
         try:
             self._file = path.open("ab")
-            os.ftruncate(self._file.fileno(), min(keep_bytes, self._file.tell()))
+            if path.is_file():
+                os.ftruncate(self._file.fileno(), min(keep_bytes, self._file.tell()))
         except OSError as error:
             raise NMTError(f"cannot write {path}: {error.strerror}") from error
         self._board: Any = None

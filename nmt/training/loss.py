@@ -1,19 +1,22 @@
 """Label-smoothed cross-entropy of the output layer, computed in pieces.
 
 The table of logits (tokens x vocabulary) is the largest thing in a training step. It is never held whole: each
-piece of tokens is projected, scored and turned into its gradient at once, while it is in cache, and only the
-gradients by features and weights are kept.
+piece of tokens is projected, scored and turned into its gradient at once, and only the gradients by features and
+weights are kept. Between the matrix products, for which a piece is large, softmax and gradient go over it in slices
+that stay in cache; the gradient takes the place of the logits.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-PIECE_TOKENS = 512
-"""Tokens a piece: 512 x 8,000 logits are 8 MB in bfloat16."""
+PIECE_TOKENS: Final = 1024
+"""Tokens a piece: 1024 x 8,000 logits are 16 MB in bfloat16."""
+SLICE_TOKENS: Final = 64
+"""Tokens a slice: 64 x 8,000 probabilities are 2 MB in float32."""
 
 
 class Losses(NamedTuple):
@@ -38,7 +41,8 @@ def smoothed_cross_entropy(
     """
     device = features.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-    smoothed, nll = _CrossEntropy.apply(features, weight, bias, targets, label_smoothing, dtype)  # type: ignore[no-untyped-call]
+    wanted = torch.is_grad_enabled()  # inside, torch only says whether the inputs could have a gradient
+    smoothed, nll = _CrossEntropy.apply(features, weight, bias, targets, label_smoothing, dtype, wanted)  # type: ignore[no-untyped-call]
     return Losses(smoothed, nll)
 
 
@@ -52,36 +56,34 @@ class _CrossEntropy(torch.autograd.Function):
         targets: Tensor,
         label_smoothing: float,
         dtype: torch.dtype,
+        wanted: bool,
     ) -> tuple[Tensor, Tensor]:
-        needs_grad = any(ctx.needs_input_grad)
-        low_weight, low_bias = weight.to(dtype), bias.to(dtype)
-        low = features.to(dtype)
+        needs_grad = wanted and any(ctx.needs_input_grad)
+        low, low_weight = features.to(dtype), weight.to(dtype)
+        wide_bias = bias.float()
+        smoothed = torch.zeros((), device=low.device)
+        nll = torch.zeros_like(smoothed)
         grad_features = torch.empty_like(low) if needs_grad else low
         grad_weight = torch.zeros_like(weight, dtype=torch.float32)
-        grad_bias = torch.zeros_like(bias, dtype=torch.float32)
-        smoothed = features.new_zeros((), dtype=torch.float32)
-        nll = torch.zeros_like(smoothed)
-        vocabulary = len(weight)
+        grad_bias = torch.zeros_like(wide_bias)
         with torch.autocast(features.device.type, enabled=False):
             for start in range(0, len(low), PIECE_TOKENS):
                 rows, gold = low[start : start + PIECE_TOKENS], targets[start : start + PIECE_TOKENS, None]
-                logits = torch.addmm(low_bias, rows, low_weight.T)
-                probs = torch.softmax(logits, -1, dtype=torch.float32)
-                top, best = logits.max(-1, keepdim=True)
-                normaliser = top.float() - probs.gather(-1, best).log()  # log sum exp; probs[best] >= 1/V
-                gold_log_probs = logits.gather(-1, gold).float() - normaliser
-                all_log_probs = logits.sum(dtype=torch.float32) - vocabulary * normaliser.sum()
-                nll -= gold_log_probs.sum()
-                spread = all_log_probs * (label_smoothing / vocabulary)
-                smoothed -= (1 - label_smoothing) * gold_log_probs.sum() + spread
-                if not needs_grad:
-                    continue
-                grad = probs.sub_(label_smoothing / vocabulary)
-                grad.scatter_add_(-1, gold, torch.full_like(gold_log_probs, label_smoothing - 1))
-                grad_low = grad.to(dtype)
-                torch.mm(grad_low, low_weight, out=grad_features[start : start + PIECE_TOKENS])
-                grad_weight += grad_low.T @ rows
-                grad_bias += grad.sum(0)
+                logits = rows @ low_weight.T
+                size = len(rows) if logits.is_cuda else SLICE_TOKENS
+                for part, part_gold in zip(torch.split(logits, size), torch.split(gold, size), strict=True):
+                    probs, gold_log_probs, all_log_probs = _log_probabilities(part + wide_bias, part_gold)
+                    nll -= gold_log_probs.sum()
+                    spread = all_log_probs * (label_smoothing / len(weight))
+                    smoothed -= (1 - label_smoothing) * gold_log_probs.sum() + spread
+                    if needs_grad:
+                        grad = probs.sub_(label_smoothing / len(weight))
+                        grad.scatter_add_(-1, part_gold, torch.full_like(gold_log_probs, label_smoothing - 1))
+                        part.copy_(grad)
+                if needs_grad:
+                    torch.mm(logits, low_weight, out=grad_features[start : start + PIECE_TOKENS])
+                    grad_weight += logits.T @ rows
+                    grad_bias += (logits.new_ones(1, len(logits)) @ logits)[0]  # faster than a sum over rows
         if needs_grad:
             ctx.save_for_backward(grad_features, grad_weight, grad_bias)
             ctx.dtypes = features.dtype, weight.dtype, bias.dtype
@@ -92,4 +94,12 @@ class _CrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _nll: Tensor) -> tuple[Tensor | None, ...]:
         scaled = [(saved.float() * grad).to(dtype) for saved, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)]
-        return *scaled, None, None, None
+        return *scaled, None, None, None, None
+
+
+def _log_probabilities(logits: Tensor, gold: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Probabilities (M, V), log-probabilities of `gold` (M, 1), and the sum of all log-probabilities."""
+    probs = torch.softmax(logits, -1)
+    normaliser = logits.amax(-1, keepdim=True) - probs.amax(-1, keepdim=True).log()  # log sum exp; the best p >= 1/V
+    gold_log_probs = logits.gather(-1, gold) - normaliser
+    return probs, gold_log_probs, logits.sum() - logits.shape[-1] * normaliser.sum()

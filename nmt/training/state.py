@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from nmt.checkpoint import named_weights, read_tensors, set_weights, write_tensors
-from nmt.config import RunConfig
 from nmt.errors import ModelError, NMTError, UsageError
 from nmt.files import atomic_directory, read_json, sha256_file, write_json
 from nmt.models.interface import Seq2Seq
+from nmt.settings import restore
+from nmt.training.log import RunLog
 
 FORMAT_VERSION: Final = 1
 _WEIGHTS, _OPTIMIZER, _PROGRESS = "weights.safetensors", "optimizer.safetensors", "progress.json"
@@ -28,10 +29,10 @@ _NAME = re.compile(r"update-(\d{8,})")
 MAY_CHANGE: Final = frozenset(
     {
         *("max_updates", "eval_every", "save_every", "log_every", "patience", "keep_last", "average_best"),
-        *("device", "threads"),
+        *("device", "threads", "accumulation"),
     }
 )
-"""Training settings that a resumed run may have otherwise."""
+"""Training settings that a resumed run may have otherwise; of `accumulation`, only its product with the ranks stays."""
 _MOMENTS: Final = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -72,6 +73,12 @@ class Progress:
     """Validation BLEU of the model that lies in the model directory; -1 for none."""
     finished: bool = False
 
+    @staticmethod
+    def from_dict(document: dict[str, Any]) -> "Progress":
+        """The inverse of `dataclasses.asdict`."""
+        candidates = [Candidate(**candidate) for candidate in document["candidates"]]
+        return Progress(**{**document, "candidates": candidates})
+
     @property
     def best(self) -> Candidate | None:
         """The candidate with the highest BLEU so far."""
@@ -87,6 +94,8 @@ class RunIdentity:
     """Fingerprint of the data directory."""
     data_path: str
     """Where it lay, seen from the model directory; may change."""
+    batches: int
+    """Of an update, over all ranks."""
 
 
 class RunDirectory:
@@ -147,8 +156,13 @@ class RunDirectory:
         """
         try:
             document = read_json(self.path / "run.json")
-            RunConfig.from_dict(document["config"])
-            return RunIdentity(config=document["config"], data=document["data"], data_path=str(document["data_path"]))
+            restore(document["config"])
+            return RunIdentity(
+                config=document["config"],
+                data=document["data"],
+                data_path=str(document["data_path"]),
+                batches=int(document.get("batches", document["config"]["training"]["accumulation"])),
+            )
         except FileNotFoundError:
             raise ModelError(f"no training to resume in {self.path.parent}: train without --resume") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
@@ -158,18 +172,17 @@ class RunDirectory:
         """Record what the run is started with."""
         write_json(self.path / "run.json", dataclasses.asdict(identity))
 
-    def save(self, progress: Progress, model: Seq2Seq[Any], optimizer: torch.optim.Optimizer, *, keep: int) -> Path:
+    def save(self, progress: Progress, model: Seq2Seq[Any], optimizer: torch.optim.Optimizer, *, keep: int) -> None:
         """Write a checkpoint of this update, then delete all but the newest `keep`."""
         path = self.checkpoints / f"update-{progress.update:08}"
         with atomic_directory(path, replace=True) as folder:
             write_tensors(folder / _WEIGHTS, named_weights(model))
-            write_tensors(folder / _OPTIMIZER, _optimizer_tensors(model, optimizer) | _generator_states(model))
+            write_tensors(folder / _OPTIMIZER, _optimizer_tensors(model, optimizer))
             hashes = {name: sha256_file(folder / name) for name in (_WEIGHTS, _OPTIMIZER)}
             _write_progress(folder, progress, hashes)
         older = [old for old in self._newest_first() if old != path]
         for old in older[keep - 1 :]:
             shutil.rmtree(old, ignore_errors=True)
-        return path
 
     def save_progress(self, progress: Progress) -> None:
         """Rewrite how far the run has come in the checkpoint of this very update; its tensors stay."""
@@ -209,17 +222,18 @@ class RunDirectory:
             if document["format_version"] != FORMAT_VERSION:
                 raise ModelError(f"{path} has format version {document['format_version']}")
             hashes = document["sha256"]
-            values = dict(document["progress"])
-            values["candidates"] = [Candidate(**c) for c in values["candidates"]]
-            progress = Progress(**values)
+            progress = Progress.from_dict(document["progress"])
             weights = read_tensors(path / _WEIGHTS, sha256=hashes[_WEIGHTS])
             state = read_tensors(path / _OPTIMIZER, sha256=hashes[_OPTIMIZER])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{path} is damaged: {error}") from error
         set_weights(model, weights, path / _WEIGHTS)
         _restore_optimizer(model, optimizer, state)
-        _restore_generators(model, state)
         return progress
+
+    def open_log(self, *, keep_bytes: int, tensorboard: bool) -> RunLog:
+        """The log, cut back to its first `keep_bytes`."""
+        return RunLog(self.log, keep_bytes=keep_bytes, tensorboard=self.path / "tensorboard" if tensorboard else None)
 
     def _newest_first(self) -> list[Path]:
         named = [(int(match[1]), path) for path in self.checkpoints.glob("*") if (match := _NAME.fullmatch(path.name))]
@@ -233,10 +247,13 @@ class RunDirectory:
         """Rank a candidate, save it if it is among the best `most`; whether it is the very best."""
         ranked = sorted([*progress.candidates, candidate], key=lambda c: (-c.bleu, c.update))[:most]
         if candidate in ranked:
-            write_tensors(self.candidate_path(candidate), named_weights(model))
-            candidate.sha256 = sha256_file(self.candidate_path(candidate))
+            self._keep(candidate, model)
         progress.candidates = ranked
         return ranked[0] is candidate
+
+    def _keep(self, candidate: Candidate, model: Seq2Seq[Any]) -> None:
+        write_tensors(self.candidate_path(candidate), named_weights(model))
+        candidate.sha256 = sha256_file(self.candidate_path(candidate))
 
     def prune_candidates(self) -> None:
         """Delete weights that no checkpoint can ask for any more: call after saving."""
@@ -250,6 +267,37 @@ class RunDirectory:
         for path in self.candidates.glob("update-*.safetensors"):
             if path.name not in wanted:
                 path.unlink(missing_ok=True)
+
+
+class Bystander(RunDirectory):
+    """What the run directory is to a rank that does not lead: it writes nothing there, and reads nothing."""
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """The leader holds it."""
+        yield
+
+    def clear(self) -> None:
+        """The leader does it."""
+
+    def write_identity(self, identity: RunIdentity) -> None:
+        """The leader does it."""
+
+    def save(self, progress: Progress, model: Seq2Seq[Any], optimizer: torch.optim.Optimizer, *, keep: int) -> None:
+        """The leader does it."""
+
+    def save_progress(self, progress: Progress) -> None:
+        """The leader does it."""
+
+    def prune_candidates(self) -> None:
+        """The leader does it."""
+
+    def open_log(self, *, keep_bytes: int, tensorboard: bool) -> RunLog:
+        """A log that keeps nothing."""
+        return RunLog(Path(os.devnull), keep_bytes=0)
+
+    def _keep(self, candidate: Candidate, model: Seq2Seq[Any]) -> None:
+        """The leader does it."""
 
 
 def check_resumable(before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -281,6 +329,21 @@ def _optimizer_tensors(model: Seq2Seq[Any], optimizer: torch.optim.Optimizer) ->
     return tensors
 
 
+def run_tensors(model: Seq2Seq[Any], optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Weights, and moments where there are any, in an order that is the same for every process."""
+    return [*named_weights(model).values(), *_optimizer_tensors(model, optimizer).values()]
+
+
+def begin_moments(model: Seq2Seq[Any], optimizer: torch.optim.Optimizer) -> None:
+    """Give an optimiser that has done nothing yet the moments of one that has, to be filled."""
+    zeros: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        zeros[f"step/{name}"] = torch.zeros((), dtype=torch.float32)
+        for key in _MOMENTS[1:]:
+            zeros[f"{key}/{name}"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+    _restore_optimizer(model, optimizer, zeros)
+
+
 def _restore_optimizer(model: Seq2Seq[Any], optimizer: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
     for name, parameter in model.named_parameters():
         found = {key: state.get(f"{key}/{name}") for key in _MOMENTS}
@@ -293,20 +356,3 @@ def _restore_optimizer(model: Seq2Seq[Any], optimizer: torch.optim.Optimizer, st
             for key, value in found.items()
             if value is not None
         }
-
-
-def _device(model: Seq2Seq[Any]) -> torch.device:
-    return next(model.parameters()).device
-
-
-def _generator_states(model: Seq2Seq[Any]) -> dict[str, Tensor]:
-    states = {"generator/cpu": torch.get_rng_state()}
-    if _device(model).type == "cuda":
-        states["generator/cuda"] = torch.cuda.get_rng_state(_device(model))
-    return states
-
-
-def _restore_generators(model: Seq2Seq[Any], state: dict[str, Tensor]) -> None:
-    torch.set_rng_state(state["generator/cpu"])
-    if _device(model).type == "cuda" and "generator/cuda" in state:
-        torch.cuda.set_rng_state(state["generator/cuda"], _device(model))

@@ -10,37 +10,37 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nmt.averaging import mean_weights
-from nmt.batching import Batch, batch_stream, length_batches, make_batch
+from nmt.batching import Planned, batch_stream
 from nmt.checkpoint import named_weights, read_tensors, save_model, set_weights
-from nmt.config import DecodingOptions, RunConfig
-from nmt.dataset import DataDirectory, EncodedSplit
+from nmt.config import RunConfig
+from nmt.dataset import DataDirectory
 from nmt.errors import DataError, ModelError, NMTError, UsageError
-from nmt.metrics import bleu
 from nmt.metrics.base import Score
 from nmt.models.factory import build_model
-from nmt.models.interface import Seq2Seq
-from nmt.nn.device import autocast, reuse_memory, select_device, select_precision, set_threads
-from nmt.training.log import RunLog
-from nmt.training.loss import Losses, smoothed_cross_entropy
+from nmt.nn.device import reuse_memory, select_device, select_precision, set_threads
+from nmt.training.ranks import Ranks
 from nmt.training.schedule import learning_rate
-from nmt.training.state import Candidate, Progress, RunDirectory, RunIdentity, check_resumable
-from nmt.training.subwords import sampled_split
-from nmt.translator import Translator
+from nmt.training.state import (
+    Bystander,
+    Candidate,
+    Progress,
+    RunDirectory,
+    RunIdentity,
+    begin_moments,
+    check_resumable,
+    run_tensors,
+)
+from nmt.training.step import ALONE, UpdateStep, Window, perplexity
+from nmt.training.subwords import segmentations
+from nmt.training.validation import StoppedError, Validation
 
 MAX_SKIPPED_IN_A_ROW: Final = 20
 """Updates refused one after the other before training is given up as diverged."""
-VALIDATION_LINES: Final = 256
-"""Lines translated between two looks at the stop signal."""
-
 Reporter = Callable[[dict[str, Any]], None]
 """Gets every record of the log as it is written."""
-
-
-class StoppedError(NMTError):
-    """A stop was asked for while something ran that can be run again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,29 +66,41 @@ class Trainer:
         should_stop: Callable[[], bool],
         max_seconds: float = math.inf,
         tensorboard: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
         self.data, self.config, self.out, self.options = data, config, out, config.training
-        self.report, self.should_stop, self.max_seconds = report, should_stop, max_seconds
-        self.device = select_device(self.options.device)
+        self.report = report if ranks.leads else _say_nothing
+        self.should_stop, self.max_seconds = should_stop, max_seconds
+        if ranks.local_size > 1 and ":" in self.options.device:
+            raise UsageError(
+                f"--device {self.options.device} is one device for all processes: give cuda without a number"
+            )
+        self.device = select_device(self.options.device, local=ranks.local)
         self.precision = select_precision(self.options.precision, self.device)
         # A run keeps the precision it began with, also where `auto` would now choose another.
         self.options = replace(self.options, precision=self.precision)
         self.config = config = replace(config, training=self.options)
-        self.threads = set_threads(self.options.threads)
+        self.threads = set_threads(self.options.threads, share=ranks.local_size)
         reuse_memory()
-        self.directory = RunDirectory(out)
-        self.tensorboard = self.directory.path / "tensorboard" if tensorboard else None
-        self.train_split, self.valid_split = data.split("train"), data.split("valid")
-        if not len(self.train_split) or not len(self.valid_split):
-            raise DataError(f"{data.path} has no {'validation' if len(self.train_split) else 'training'} pairs")
-        if self.options.subword_alpha and data.manifest["tokenizer"].get("model_type") != "unigram":
-            raise UsageError("subword_alpha needs a unigram vocabulary: this one is of another kind; leave it at 0")
+        self.directory = RunDirectory(out) if ranks.leads else Bystander(out)
+        self.tensorboard = tensorboard
+        self.train_split = data.split("train")
+        if not len(self.train_split):
+            raise DataError(f"{data.path} has no training pairs")
+        self.train_pairs = segmentations(data, self.options)
         data.verify()
-        self.valid_sources, self.valid_refs = data.text("valid")
         torch.manual_seed(self.options.seed)
         sizes = data.tokenizers.source.vocab_size, data.tokenizers.target.vocab_size
         self.model = build_model(config.model, *sizes, joint=data.tokenizers.joint).to(self.device)
-        self.optimizer = make_optimizer(self.model, config)
+        self.validation = Validation(
+            self.model,
+            data,
+            batch_tokens=self.options.batch_tokens,
+            precision=self.precision,
+            ranks=ranks,
+            agreed_to_stop=self._agreed_to_stop,
+        )
         self.progress = Progress()
         self.started = self.session = time.monotonic()
 
@@ -99,8 +111,9 @@ class Trainer:
             resume: go on from the newest checkpoint.
             clear: delete what an earlier run left here.
         """
-        with self.directory.lock():
-            if self.should_stop():
+        with self.ranks.together(self.device), self.directory.lock():
+            self.step = UpdateStep(self.model, self.options, self.precision, self.ranks)
+            if self._agreed_to_stop():
                 return Outcome(reason="stopped", progress=self.progress, best=None)
             if clear:
                 self.directory.clear()
@@ -110,7 +123,7 @@ class Trainer:
                     return Outcome(reason=reason, progress=self.progress, best=self.progress.best)
             else:
                 self._write_identity()
-            self.log = RunLog(self.directory.log, keep_bytes=self.progress.log_bytes, tensorboard=self.tensorboard)
+            self.log = self.directory.open_log(keep_bytes=self.progress.log_bytes, tensorboard=self.tensorboard)
             try:
                 return self._loop()
             finally:
@@ -120,9 +133,9 @@ class Trainer:
         progress, options = self.progress, self.options
         progress.finished = False
         self.stream = batch_stream(
-            self._train_pairs, options.batch_tokens, seed=options.seed, epoch=progress.epoch, skip=progress.batch
+            self.train_pairs, options.batch_tokens, seed=options.seed, epoch=progress.epoch, skip=progress.batch
         )
-        self.window = Window.restore(progress.window)
+        self.window = Window.restore(progress.window, self.ranks)
         self.started = time.monotonic() - progress.seconds
         saved = progress.update  # at the start there is nothing to save, or it was just loaded
         while True:
@@ -143,38 +156,31 @@ class Trainer:
             if progress.update % options.log_every == 0:
                 self._log_training()
 
-    def _train_pairs(self, epoch: int) -> EncodedSplit:
-        """The training pairs as they are segmented in an epoch."""
-        split, alpha = self.train_split, self.options.subword_alpha
-        if not alpha:
-            return split
-        return sampled_split(split, self.data.tokenizers, alpha=alpha, seed=self.options.seed, epoch=epoch)
-
     def _reason_to_end(self) -> str:
-        if self.should_stop():
-            return "stopped"
-        if self.progress.update >= self.options.max_updates:
-            return "complete"
-        if self.options.patience and self.progress.misses >= self.options.patience:
-            return "patience"
-        return "time" if time.monotonic() - self.session >= self.max_seconds else ""
+        """Why to end now, the same on all ranks; empty to go on."""
+        progress, options = self.progress, self.options
+        stopped, late = self.ranks.any(self.should_stop(), time.monotonic() - self.session >= self.max_seconds)
+        reasons = {
+            "stopped": stopped,
+            "complete": progress.update >= options.max_updates,
+            "patience": 0 < options.patience <= progress.misses,
+            "time": late,
+        }
+        return next((reason for reason, holds in reasons.items() if holds), "")
+
+    def _agreed_to_stop(self) -> bool:
+        """Whether any rank was asked to stop."""
+        return self.ranks.any(self.should_stop())[0]
 
     def _train_step(self, update: int) -> None:
-        """One optimiser update: the gradient of the mean loss a token over all its batches."""
-        options, progress = self.options, self.progress
-        batches: list[Batch] = []
-        for _ in range(options.accumulation):
-            progress.epoch, index, batch = next(self.stream)
-            progress.batch = index + 1
-            batches.append(batch.to(self.device))
-        tokens = sum(batch.target_tokens for batch in batches)
-        self.model.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        for batch in batches:
-            losses = batch_loss(self.model, batch, options.label_smoothing, self.precision)
-            (losses.smoothed / tokens).backward()  # type: ignore[no-untyped-call]
-            self.window.add(losses, batch.target_tokens)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), options.clip_norm or math.inf)
+        """One optimiser update: the gradient of the mean loss a token over all its batches.
+
+        It takes `accumulation` batches a rank from the one stream; each rank fetches only its own.
+        """
+        options, progress, ranks = self.options, self.progress, self.ranks
+        planned = [next(self.stream) for _ in range(options.accumulation * ranks.size)]
+        progress.epoch, progress.batch = planned[-1].epoch, planned[-1].index + 1
+        batches = [plan.fetch().to(self.device) for plan in planned[ranks.rank :: ranks.size]]
         rate = learning_rate(
             update,
             peak=options.lr,
@@ -182,22 +188,20 @@ class Trainer:
             warmup_updates=options.warmup_updates,
             max_updates=options.max_updates,
         )
-        if bool(torch.isfinite(norm)):
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            self.optimizer.step()
+        done = self.step(batches, rate, tokens=sum(plan.target_tokens for plan in planned))
+        self.window.add(done)
+        if done.applied:
             progress.skipped_in_a_row = 0
         else:
-            self._skip(update, batches)
-        self.window.rate, self.window.norm = rate, norm
+            self._skip(update, planned)
         progress.update = update
-        progress.target_tokens += tokens
+        progress.target_tokens += done.target_tokens
 
-    def _skip(self, update: int, batches: list[Batch]) -> None:
+    def _skip(self, update: int, planned: list[Planned]) -> None:
         self.progress.skipped += 1
         self.progress.skipped_in_a_row += 1
         if self.progress.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
-            lines = sorted(sample + 1 for batch in batches for sample in batch.samples)[:5]
+            lines = sorted(int(sample) + 1 for plan in planned for sample in plan.samples)[:5]
             raise NMTError(
                 f"training diverged: {MAX_SKIPPED_IN_A_ROW} updates in a row had a gradient that is not finite, the "
                 f"last at update {update} (training pairs {', '.join(map(str, lines))} ...): lower lr"
@@ -205,6 +209,7 @@ class Trainer:
 
     def _log_training(self) -> None:
         record = {"type": "train", "update": self.progress.update, "epoch": self.progress.epoch}
+        self.window.pool(self.ranks)
         record |= self.window.record() | {"skipped": self.progress.skipped}
         self.window = Window()
         self._write(record)
@@ -218,8 +223,8 @@ class Trainer:
     def _validate(self) -> None:
         """Loss and greedy BLEU on the validation set; keep the weights if they are among the best."""
         begun = time.monotonic()
-        nll, tokens = self._validation_loss()
-        score = self._validation_bleu()
+        nll, tokens = self.validation.loss()
+        score = self.validation.bleu()
         progress = self.progress
         if not math.isfinite(nll):
             raise NMTError(
@@ -247,41 +252,11 @@ class Trainer:
         if best:
             self._export(score)
 
-    def _validation_loss(self) -> tuple[float, int]:
-        """Sum of negative log-likelihoods over the set, nats, and its target tokens."""
-        split, total, tokens = self.valid_split, 0.0, 0
-        self.model.eval()
-        lengths = 1 + torch.maximum(torch.as_tensor(split.src_lengths), torch.as_tensor(split.tgt_lengths)).numpy()
-        with torch.inference_mode():
-            for samples in length_batches(lengths, self.options.batch_tokens):
-                self._poll()
-                batch = make_batch(split, samples.tolist()).to(self.device)
-                total += float(batch_loss(self.model, batch, 0.0, self.precision).nll)
-                tokens += batch.target_tokens
-        return total, tokens
-
-    def _validation_bleu(self) -> Score:
-        """BLEU of greedy translations, by the same path as `nmt eval`."""
-        self.model.eval()
-        translator = Translator(self.model, self.data.tokenizers, DecodingOptions(beam_size=1), device=self.device)
-        order = sorted(range(len(self.valid_sources)), key=lambda i: len(self.valid_sources[i]))
-        hyps = [""] * len(order)
-        for start in range(0, len(order), VALIDATION_LINES):
-            self._poll()
-            piece = order[start : start + VALIDATION_LINES]
-            translations = translator.translate([self.valid_sources[i] for i in piece])
-            for i, translation in zip(piece, translations, strict=True):
-                hyps[i] = translation.text
-        return bleu.corpus_score(hyps, self.valid_refs)
-
-    def _poll(self) -> None:
-        if self.should_stop():
-            raise StoppedError("stopped")
-
     def _save(self) -> None:
         self.progress.seconds = time.monotonic() - self.started
+        self.window.pool(self.ranks)
         self.progress.window = self.window.sums()
-        self.directory.save(self.progress, self.model, self.optimizer, keep=self.options.keep_last)
+        self.directory.save(self.progress, self.model, self.step.optimizer, keep=self.options.keep_last)
         self.directory.prune_candidates()
 
     def _finish(self, reason: str) -> Outcome:
@@ -303,7 +278,7 @@ class Trainer:
         """
         if self.progress.validated == self.progress.update:
             return
-        score = self._validation_bleu()
+        score = self.validation.bleu()
         better = score.value > self.progress.exported
         self._write({"type": "last", "update": self.progress.update, "bleu": score.value, "best": better})
         if better:
@@ -313,15 +288,17 @@ class Trainer:
         """Replace the exported model by the mean of the best candidates if that translates better."""
         if self.options.average_best < 2:
             return
-        whole = self._whole_candidates()
-        if len(whole) < 2:
+        whole = self._whole_candidates() if self.ranks.leads else {}
+        updates: list[int] = self.ranks.gather(list(whole))[0]
+        if len(updates) < 2:
             return
         current = {name: weight.clone() for name, weight in named_weights(self.model).items()}
-        set_weights(self.model, mean_weights(whole.values()), self.directory.candidates)
+        if self.ranks.leads:
+            set_weights(self.model, mean_weights(whole.values()), self.directory.candidates)
+        self.ranks.share(list(named_weights(self.model).values()))
         try:
-            score = self._validation_bleu()
+            score = self.validation.bleu()
             better = score.value >= self.progress.exported
-            updates = list(whole)
             record = {"type": "average", "update": self.progress.update, "bleu": score.value, "best": better}
             self._write(record | {"updates": updates, "signature": score.signature})
             if better:
@@ -361,22 +338,40 @@ class Trainer:
         }
         if averaged:
             facts["averaged"] = [f"update {update}" for update in averaged]
-        save_model(self.out, self.model, self.config, self.data.tokenizers, facts)
+        if self.ranks.leads:
+            save_model(self.out, self.model, self.config, self.data.tokenizers, facts)
+
+    @property
+    def _batches(self) -> int:
+        """Batches of an update, over all ranks."""
+        return self.options.accumulation * self.ranks.size
 
     def _write_identity(self) -> None:
         where = os.path.relpath(self.data.path.resolve(), self.out.resolve())
-        self.directory.write_identity(RunIdentity(self.config.as_dict(), self.data.fingerprint, where))
+        self.directory.write_identity(RunIdentity(self.config.as_dict(), self.data.fingerprint, where, self._batches))
 
     def _resume(self) -> None:
-        identity = self.directory.identity()
-        if identity.data != self.data.fingerprint:
-            raise UsageError(f"{self.data.path} is not the data this run was started with ({identity.data_path})")
-        check_resumable(identity.config, self.config.as_dict())
-        progress, troubles = self.directory.load(self.model, self.optimizer)
-        for trouble in troubles:
-            self.report({"type": "warning", "message": trouble})
-        self.progress = progress or Progress()
-        self._write_identity()
+        """Go on from the newest checkpoint, which the leader reads."""
+        if self.ranks.leads:
+            identity = self.directory.identity()
+            if identity.data != self.data.fingerprint:
+                raise UsageError(f"{self.data.path} is not the data this run was started with ({identity.data_path})")
+            check_resumable(identity.config, self.config.as_dict())
+            if identity.batches != self._batches:
+                raise UsageError(
+                    f"the run was started with {identity.batches} batches an update, now it would be {self._batches}: "
+                    "accumulation times the number of processes must stay"
+                )
+            progress, troubles = self.directory.load(self.model, self.step.optimizer)
+            for trouble in troubles:
+                self.report({"type": "warning", "message": trouble})
+            self.progress = progress or Progress()
+            self._write_identity()
+        if self.ranks.size > 1:
+            self.progress = Progress.from_dict(self.ranks.gather(dataclasses.asdict(self.progress))[0])
+            if self.progress.update and not self.ranks.leads:
+                begin_moments(self.model, self.step.optimizer)
+            self.ranks.share(run_tensors(self.model, self.step.optimizer))
 
 
 def training_corpora(data: DataDirectory) -> list[dict[str, Any]]:
@@ -385,71 +380,5 @@ def training_corpora(data: DataDirectory) -> list[dict[str, Any]]:
     return [{key: corpus.get(key) for key in ("spec", "licence", "kept")} for corpus in corpora]
 
 
-def make_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019, algorithm 2); vectors (biases, norms) do not decay.
-
-    As in torch, the decay is scaled by the learning rate, where the paper scales it by the schedule alone.
-    """
-    options = config.training
-    parameters = list(model.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": options.weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=options.lr, betas=(options.beta1, options.beta2), eps=1e-9, fused=True)
-
-
-def batch_loss(model: Seq2Seq[Any], batch: Batch, label_smoothing: float, precision: str) -> Losses:
-    """Losses of a batch, summed over its real target tokens."""
-    with autocast(batch.src.device, precision):
-        features = model.features(batch.src, batch.src_mask, batch.tgt_in)
-        output = model.output.linear
-        real, targets = features[batch.tgt_mask], batch.tgt_out[batch.tgt_mask]
-        return smoothed_cross_entropy(real, output.weight, output.bias, targets, label_smoothing)
-
-
-def perplexity(loss: float) -> float:
-    """exp(loss), as large as a float can hold."""
-    return math.exp(min(loss, 700.0))
-
-
-class Window:
-    """Sums since the last line of the log; nothing is fetched from the device before then."""
-
-    def __init__(self) -> None:
-        self.begun = time.monotonic()
-        self.tokens = 0
-        self.smoothed: Tensor | float = 0.0
-        self.nll: Tensor | float = 0.0
-        self.rate = 0.0
-        self.norm: Tensor | float = 0.0
-
-    def add(self, losses: Losses, tokens: int) -> None:
-        """Count a batch."""
-        self.smoothed = self.smoothed + losses.smoothed.detach()
-        self.nll = self.nll + losses.nll
-        self.tokens += tokens
-
-    @staticmethod
-    def restore(sums: dict[str, Any]) -> "Window":
-        """A window that continues from `sums`."""
-        window = Window()
-        window.tokens = sums.get("tokens", 0)
-        for key in ("smoothed", "nll"):
-            value = sums.get(key, 0.0)
-            setattr(window, key, math.nan if value is None else value)
-        return window
-
-    def sums(self) -> dict[str, Any]:
-        """What `restore` needs; `None` for a sum that is not finite."""
-        sums = {key: float(getattr(self, key)) for key in ("smoothed", "nll")}
-        return {"tokens": self.tokens} | {key: v if math.isfinite(v) else None for key, v in sums.items()}
-
-    def record(self) -> dict[str, Any]:
-        """Loss and perplexity a token, and speed, over the window; losses that are not finite are left out."""
-        tokens = max(1, self.tokens)
-        loss, nll, norm = float(self.smoothed) / tokens, float(self.nll) / tokens, float(self.norm)
-        figures = {"loss": loss, "nll": nll, "perplexity": perplexity(nll), "lr": self.rate, "grad_norm": norm}
-        elapsed = max(1e-9, time.monotonic() - self.begun)
-        finite = {key: value for key, value in figures.items() if math.isfinite(value)}
-        return finite | {"target_tokens": self.tokens, "tokens_per_second": round(self.tokens / elapsed, 1)}
+def _say_nothing(record: dict[str, Any]) -> None:
+    """All but the leader are silent."""

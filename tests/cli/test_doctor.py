@@ -1,7 +1,7 @@
 import json
 
-from nmt.checkpoint import WEIGHTS
 from nmt.cli import doctor
+from nmt.manifest import WEIGHTS
 from tests.tiny import tiny_model
 
 

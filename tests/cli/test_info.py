@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from nmt.checkpoint import WEIGHTS
+from nmt.manifest import WEIGHTS
 from tests.tiny import tiny_model
 
 

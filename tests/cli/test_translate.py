@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 import typer
 
 from nmt.cli import app, frame
+from nmt.cli.engine import EngineChoice
 from nmt.config import DecodingOptions
-from nmt.translator import Translator
+from nmt.engines.pytorch import BATCH_TOKENS, TorchEngine
+from nmt.scoring import Scorer
+from nmt.translator import MAX_SOURCE_TOKENS, Translator
 from tests.copying import TEXT, copying_model, tokenizers
 
 ECHO: dict[str, int] = {"echo": 1}
@@ -27,16 +31,24 @@ class Result(NamedTuple):
     err: str
 
 
-def copying(model: Path | None, options: DecodingOptions, device: str, precision: str, settings: Any) -> Translator:
-    given = {key: value for key, value in settings.items() if value is not None}
-    return Translator(copying_model(), tokenizers(), options, **given)
+def copying(
+    model: Path | None, options: DecodingOptions, choice: EngineChoice, *, max_source_tokens: int | None = None
+) -> Translator:
+    engine = TorchEngine(
+        copying_model(), batch_tokens=choice.batch_tokens or BATCH_TOKENS, keep_attention=choice.keep_attention
+    )
+    return Translator(engine, tokenizers(), options, max_source_tokens=max_source_tokens or MAX_SOURCE_TOKENS)
+
+
+def copying_scorer(model: Path | None, choice: EngineChoice) -> Scorer:
+    return Scorer(copying_model(), tokenizers(), device=torch.device("cpu"))
 
 
 @pytest.fixture
 def run(monkeypatch, capsys):
     """Run a command line on some bytes of standard input, with a model that copies."""
     monkeypatch.setattr("nmt.cli.translate.load_translator", copying)
-    monkeypatch.setattr("nmt.cli.score.load_translator", copying)
+    monkeypatch.setattr("nmt.cli.score.load_scorer", copying_scorer)
 
     def run(data: bytes, *args: object, command: str = "translate") -> Result:
         stdout = io.BytesIO()
@@ -321,3 +333,22 @@ def test_a_closed_reader_ends_it_quietly() -> None:
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.returncode in (0, 141)
+
+
+def test_alignments_follow_the_translation(run) -> None:
+    result = run(encoded(["la gare", "", "le chat dort"]), "--alignments", "--beam", 1)
+    lines = result.out.decode().split("\n")
+    assert [line.partition("\t")[0] for line in lines] == ["la gare", "", "le chat dort", ""]
+    for line in lines[:3]:
+        text, _, links = line.partition("\t")
+        targets = sorted(int(link.split("-")[1]) for link in links.split())
+        assert targets == list(range(len(text.split())))
+
+
+def test_alignments_in_json_and_n_best(run) -> None:
+    result = run(encoded(["la gare"]), "--alignments", "--beam", 2, "--n-best", 2, "--json")
+    document = json.loads(result.out)
+    assert len(document["alignment"].split()) == 2
+    assert document["alignment"] == document["n_best"][0]["alignment"]
+    plain = run(encoded(["la gare"]), "--alignments", "--beam", 2, "--n-best", 2).out.decode().split("\n")
+    assert len(plain[0].split("\t")) == 5

@@ -6,12 +6,12 @@ import torch
 from nmt.models.factory import build_model
 from nmt.models.interface import Seq2Seq
 from tests.decoding.table import random_table
-from tests.models.configs import CONFIGS
+from tests.models.configs import CONFIGS, SEARCHED
 
 VOCAB = 23
 
 
-@pytest.fixture(params=["table", *CONFIGS])
+@pytest.fixture(params=["table", *SEARCHED])
 def model(request: pytest.FixtureRequest) -> Seq2Seq:
     if request.param == "table":
         return random_table(vocab=VOCAB)

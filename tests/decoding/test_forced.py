@@ -3,8 +3,8 @@ import torch
 
 import nmt.decoding.forced
 from nmt.config import DecodingOptions
-from nmt.decoding import search
 from nmt.decoding.forced import forced_scores
+from nmt.decoding.search import search
 from nmt.models.interface import Seq2Seq
 from nmt.special import BOS, PAD
 from tests.decoding.table import pad

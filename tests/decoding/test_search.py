@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from nmt.config import DecodingOptions
-from nmt.decoding import METHODS, Hypothesis, search
 from nmt.decoding.beam import beam_search
 from nmt.decoding.greedy import greedy_search
+from nmt.decoding.hypothesis import Hypothesis
+from nmt.decoding.search import METHODS, search
 from nmt.models.interface import Seq2Seq, unroll
 from nmt.special import BOS, EOS, PAD
 from tests.decoding.table import TableModel, pad, random_table

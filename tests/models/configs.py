@@ -1,8 +1,9 @@
 """Every architecture at a size made for tests; a newcomer is tested by one more line."""
 
+import typing
 from typing import Any
 
-from nmt.config import AttentionGRUConfig, GRUConfig, ModelConfig, TransformerConfig
+from nmt.config import AttentionGRUConfig, GRUConfig, ModelConfig, ScopeName, ScoreName, TransformerConfig
 
 SMALL: dict[str, Any] = {"embedding_size": 12, "hidden_size": 16, "dropout": 0.0}
 NARROW: dict[str, Any] = {"model_size": 16, "ffn_size": 24, "num_heads": 2, "dropout": 0.0}
@@ -16,6 +17,32 @@ CONFIGS: dict[str, ModelConfig] = {
     "attention": AttentionGRUConfig(**SMALL, attention_size=10),
     "attention-2-layers": AttentionGRUConfig(**SMALL, attention_size=10, num_layers=2, bidirectional=False),
     "attention-lstm": AttentionGRUConfig(**SMALL, attention_size=10, cell="lstm", tie_embeddings="output"),
+    **{
+        f"attention-{score}": AttentionGRUConfig(**SMALL, score=score, attention_size=10, attention_positions=8)
+        for score in typing.get_args(ScoreName)[1:]
+    },
+    **{
+        f"attention-{scope}-{placement}": AttentionGRUConfig(
+            **SMALL, scope=scope, window=2, placement=placement, attention_size=10, num_layers=layers
+        )
+        for scope in typing.get_args(ScopeName)
+        for placement, layers in (("before", 2), ("after", 1))
+    },
+    "attention-feeding": AttentionGRUConfig(**SMALL, placement="after", input_feeding=True, num_layers=2),
+    "attention-feeding-local-p-dot-lstm": AttentionGRUConfig(
+        **SMALL, placement="after", input_feeding=True, scope="local-p", window=2, score="dot", cell="lstm"
+    ),
+    "attention-after-2-layers-lstm": AttentionGRUConfig(**SMALL, placement="after", cell="lstm", num_layers=2),
     "transformer": TransformerConfig(**NARROW, num_encoder_layers=2, num_decoder_layers=2),
+    "transformer-gelu-learned": TransformerConfig(**NARROW, activation="gelu", positions="learned", max_positions=9),
+    "transformer-swiglu-rotary": TransformerConfig(**NARROW, activation="swiglu", positions="rotary"),
+    "transformer-one-head": TransformerConfig(**NARROW | {"num_heads": 1}, tie_embeddings="output"),
     "transformer-post-norm": TransformerConfig(**NARROW, norm="post", tie_embeddings="none", alignment_layer=0),
 }
+
+SEARCHED = [
+    *("gru", "gru-2-layers-forward-reversed", "lstm", "gru-untied"),
+    *("attention", "attention-2-layers", "attention-lstm", "attention-local-m-before", "attention-feeding"),
+    *("transformer", "transformer-post-norm", "transformer-swiglu-rotary"),
+]
+"""One of every kind of decoder state, for the properties of searches: scores differ in nothing that a search sees."""

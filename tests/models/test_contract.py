@@ -12,6 +12,8 @@ from nmt.special import BOS, EOS, PAD
 from tests.models.configs import CONFIGS
 
 VOCAB = 23
+NARROW = {"local", "boxcar", "epanechnikov"}
+"""Parts of the names of those that do not look everywhere."""
 ATTENDING = [name for name in CONFIGS if not name.startswith(("gru", "lstm"))]
 
 
@@ -132,7 +134,8 @@ def test_attention_is_a_distribution_over_real_tokens(name: str, src: Tensor, tg
     close(attention.sum(-1), torch.ones(3, 5))
     padding = (src == PAD)[:, None].expand_as(attention)
     assert (attention[padding] == 0).all()
-    assert (attention[~padding] > 0).all()
+    if not NARROW.intersection(name.split("-")):
+        assert (attention[~padding] > 0).all()
 
 
 def test_plain_recurrent_models_have_no_attention(src: Tensor, tgt_in: Tensor) -> None:

@@ -6,21 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from nmt.nn.attention import AdditiveScore, MultiHeadAttention, attend, masked_softmax
-
-
-def test_additive_score_is_its_equation() -> None:
-    torch.manual_seed(1)
-    score = AdditiveScore(3, 4, 5)
-    query, memory = torch.randn(2, 2, 3), torch.randn(2, 6, 4)
-    result = score(query, score.project_keys(memory))
-    for b in range(2):
-        for k in range(2):
-            for s in range(6):
-                w_query = score.w.weight.double() @ query[b, k].double() + score.w.bias.double()
-                u_key = score.u.weight.double() @ memory[b, s].double()
-                expected = score.v.weight.double()[0] @ torch.tanh(w_query + u_key)
-                assert result[b, k, s].item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-6)
+from nmt.nn.attention import MultiHeadAttention, attend, masked_softmax
 
 
 def test_masked_weights_are_exactly_zero() -> None:
@@ -35,6 +21,16 @@ def test_context_is_the_weighted_mean() -> None:
     context, weights = attend(torch.tensor([[[0.0, math.log(3)]]]), values, torch.tensor([[True, True]]))
     assert weights.flatten().tolist() == pytest.approx([0.25, 0.75])
     assert context.flatten().tolist() == pytest.approx([0.25, 0.75])
+
+
+def test_where_no_score_is_finite_all_real_positions_weigh_the_same() -> None:
+    scores = torch.tensor([[[-torch.inf, -torch.inf, 5.0]], [[1.0, -torch.inf, 5.0]]], requires_grad=True)
+    mask = torch.tensor([[True, True, False], [True, True, False]])
+    context, weights = attend(scores, torch.eye(3).expand(2, 3, 3), mask)
+    assert weights.tolist() == [[[0.5, 0.5, 0.0]], [[1.0, 0.0, 0.0]]]
+    context[0, 0, 0].backward()
+    assert scores.grad is not None
+    assert scores.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("need_weights", [True, False])

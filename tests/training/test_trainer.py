@@ -5,15 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from nmt.batching import make_batch
+from nmt.batching import Planned
 from nmt.checkpoint import load_model
-from nmt.config import RunConfig, resolve
+from nmt.config import RunConfig
 from nmt.dataset import DataDirectory
 from nmt.errors import DataError, ModelError, NMTError, UsageError
-from nmt.training import trainer as trainer_module
+from nmt.settings import resolve
+from nmt.training import step as step_module
 from nmt.training.state import RunDirectory
 from nmt.training.trainer import MAX_SKIPPED_IN_A_ROW, Outcome, Trainer
 from tests.training.conftest import copying_data
@@ -211,9 +213,11 @@ def gradients(data: DataDirectory, out: Path, accumulation: int) -> dict[str, to
     """Gradients of one update of the trainer on the first pairs, in as many batches as asked for."""
     settings = [f"accumulation={accumulation}", "dropout=0.0", "clip_norm=0", "precision=fp32"]
     trainer = Trainer(data, config("transformer", *settings), out, report=lambda r: None, should_stop=lambda: False)
-    pairs = iter(torch.arange(12).chunk(accumulation))
-    trainer.stream = ((0, i, make_batch(data.split("train"), next(pairs).tolist())) for i in range(accumulation))
-    trainer.window = trainer_module.Window()
+    split = data.split("train")
+    pairs = np.array_split(np.arange(12), accumulation)
+    trainer.stream = iter([Planned(0, index, split, samples, 1) for index, samples in enumerate(pairs)])
+    trainer.window = step_module.Window()
+    trainer.step = step_module.UpdateStep(trainer.model, trainer.options, trainer.precision)
     trainer._train_step(1)
     return {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
 
@@ -226,13 +230,13 @@ def test_the_trainer_weighs_accumulated_batches_by_their_tokens(data: DataDirect
 
 def poison(monkeypatch: pytest.MonkeyPatch, bad: Callable[[int], bool]) -> None:
     """Make the loss of chosen batches NaN."""
-    real, count = trainer_module.batch_loss, iter(range(10**9))
+    real, count = step_module.batch_loss, iter(range(10**9))
 
     def poisoned(model: Any, *args: Any) -> Any:
         losses = real(model, *args)
         return losses._replace(smoothed=losses.smoothed * torch.nan) if model.training and bad(next(count)) else losses
 
-    monkeypatch.setattr(trainer_module, "batch_loss", poisoned)
+    monkeypatch.setattr(step_module, "batch_loss", poisoned)
 
 
 def test_an_update_with_a_gradient_that_is_not_finite_is_skipped(
@@ -268,7 +272,7 @@ def test_time_limit_ends_a_run_with_a_model(data: DataDirectory, tmp_path: Path)
     assert trainer.progress.exported >= 0
     assert load_model(tmp_path / "run").config.arch == "gru"
     # What was exported is remembered: a worse model must not replace it.
-    assert RunDirectory(tmp_path / "run").load(trainer.model, trainer.optimizer)[0] == trainer.progress
+    assert RunDirectory(tmp_path / "run").load(trainer.model, trainer.step.optimizer)[0] == trainer.progress
     assert train(data, tmp_path / "run", config("gru"), resume=True).reason == "complete"
 
 
@@ -310,6 +314,12 @@ def test_a_candidate_that_is_damaged_is_left_out_of_the_average(data: DataDirect
     records: list[dict[str, Any]] = []
     assert train(data, tmp_path / "run", config(), resume=True, report=records.append).reason == "complete"
     assert ["averaging without it" in r["message"] for r in records if r["type"] == "warning"] == [True]
+
+
+def test_an_update_keeps_its_number_of_batches(data: DataDirectory, tmp_path: Path) -> None:
+    train(data, tmp_path / "run", config(), stop_at=3)
+    with pytest.raises(UsageError, match="started with 1 batches an update, now it would be 2"):
+        train(data, tmp_path / "run", config("transformer", "accumulation=2"), resume=True)
 
 
 def test_what_a_killed_process_left_is_swept(data: DataDirectory, tmp_path: Path) -> None:

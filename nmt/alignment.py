@@ -1,0 +1,155 @@
+"""Word alignments: from attention over subwords to links between words, and how far they are from the truth."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nmt.errors import DataError
+from nmt.lines import printable, read_text_lines
+
+Link = tuple[int, int]
+"""Positions of a source word and of a target word, from 0."""
+Matrix = NDArray[np.floating[Any]]
+
+_WORD_START: Final = "\u2581"
+
+
+def word_spans(pieces: Sequence[str]) -> list[tuple[int, int]]:
+    """Where the pieces of each word begin and end; a piece with SentencePiece's mark begins one.
+
+    A mark that nothing follows belongs to the word before, as a space without a word would.
+    """
+    spans: list[tuple[int, int]] = []
+    for i, piece in enumerate(pieces):
+        begins = piece.startswith(_WORD_START) and (piece != _WORD_START or _letters_follow(pieces, i))
+        if begins or not spans:
+            spans.append((i, i + 1))
+        else:
+            spans[-1] = (spans[-1][0], i + 1)
+    return spans
+
+
+def _letters_follow(pieces: Sequence[str], i: int) -> bool:
+    return i + 1 < len(pieces) and not pieces[i + 1].startswith(_WORD_START)
+
+
+def by_words(
+    weights: Matrix, source_spans: Sequence[tuple[int, int]], target_spans: Sequence[tuple[int, int]]
+) -> Matrix:
+    """Attention between words (target words, source words) from attention between pieces (T, S).
+
+    What a word gets is the sum over its pieces; what a word gives is the mean over its pieces, so that rows still
+    sum to what they summed to.
+    """
+    columns = np.stack([weights[:, start:end].sum(1) for start, end in source_spans], 1)
+    return np.stack([columns[start:end].mean(0) for start, end in target_spans])
+
+
+def links(weights: Matrix) -> list[Link]:
+    """The source word with the greatest weight for each target word, as (source, target)."""
+    return [(int(row.argmax()), target) for target, row in enumerate(weights)] if weights.size else []
+
+
+def word_links(source: Sequence[str], target: Sequence[str], weights: Matrix) -> tuple[list[Link], int, int]:
+    """Links between the words of two sides in pieces, and how many words each has.
+
+    Args:
+        source: pieces, without EOS.
+        target: likewise.
+        weights: attention (T, S) between them; what lies beyond (EOS) is left out.
+    """
+    source_spans, target_spans = word_spans(source), word_spans(target)
+    if not source_spans or not target_spans:
+        return [], len(source_spans), len(target_spans)
+    merged = by_words(weights[: len(target), : len(source)], source_spans, target_spans)
+    return links(merged), len(source_spans), len(target_spans)
+
+
+def diagonal(source_words: int, target_words: int) -> list[Link]:
+    """The baseline that knows nothing but the lengths: word t stands where it would in a sentence stretched alike."""
+    return [
+        (min(source_words - 1, int((target + 0.5) * source_words / target_words)), target)
+        for target in range(target_words)
+    ]
+
+
+def pharaoh(found: Iterable[Link]) -> str:
+    """`0-0 1-2`: links in the form that most tools read."""
+    return " ".join(f"{source}-{target}" for source, target in sorted(found))
+
+
+@dataclass(frozen=True)
+class Gold:
+    """What people said of one pair."""
+
+    sure: frozenset[Link]
+    possible: frozenset[Link]
+    """The sure ones too."""
+
+
+@dataclass(frozen=True)
+class AlignmentScore:
+    """How links agree with gold ones, in percent.
+
+    Och and Ney 2003, section 5, https://aclanthology.org/J03-1002: with A the links found, S the sure and P the
+    possible ones, precision |A & P| / |A|, recall |A & S| / |S|, and alignment error rate
+    1 - (|A & S| + |A & P|) / (|A| + |S|).
+    """
+
+    error_rate: float
+    precision: float
+    recall: float
+    links: int
+
+
+def score_alignments(found: Iterable[Iterable[Link]], gold: Iterable[Gold]) -> AlignmentScore:
+    """Over all pairs together.
+
+    Raises:
+        DataError: nothing to compare.
+    """
+    total = sure = in_sure = in_possible = 0
+    for mine, truth in zip(found, gold, strict=True):
+        mine = frozenset(mine)
+        total += len(mine)
+        sure += len(truth.sure)
+        in_sure += len(mine & truth.sure)
+        in_possible += len(mine & truth.possible)
+    if not total or not sure:
+        raise DataError("no alignments to compare: no links were found, or the gold file has no sure ones")
+    return AlignmentScore(
+        error_rate=100 * (1 - (in_sure + in_possible) / (total + sure)),
+        precision=100 * in_possible / total,
+        recall=100 * in_sure / sure,
+        links=total,
+    )
+
+
+def read_gold(path: Path) -> list[Gold]:
+    """A pair a line: `i-j` for sure links, `i?j` (or `ipj`) for possible ones, source first, from 0.
+
+    Raises:
+        DataError: unreadable, or not of that form; with the line.
+    """
+    return list(_parse(path, read_text_lines(path)))
+
+
+def _parse(path: Path, lines: Sequence[str]) -> Iterator[Gold]:
+    for number, line in enumerate(lines, 1):
+        sure: set[Link] = set()
+        possible: set[Link] = set()
+        for item in line.split():
+            kind = next((mark for mark in "-?p" if mark in item), "")
+            source, _, target = item.partition(kind or "-")
+            if not (kind and source.isdecimal() and target.isdecimal() and len(item) < 20):
+                raise DataError(
+                    f"{path}:{number}: '{printable(item)[:40]}' is no link: write 3-4, or 3?4 if only possible"
+                )
+            possible.add((int(source), int(target)))
+            if kind == "-":
+                sure.add((int(source), int(target)))
+        yield Gold(frozenset(sure), frozenset(possible))

@@ -1,0 +1,140 @@
+"""What a model looked at: the attention behind a translation, by pieces or by words."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from nmt.alignment import Matrix, by_words, word_spans
+from nmt.batching import pad_source
+from nmt.checkpoint import LoadedModel
+from nmt.config import DecodingOptions
+from nmt.decoding.search import search
+from nmt.decoding.selection import log_probabilities
+from nmt.errors import DataError, UsageError
+from nmt.models.interface import Seq2Seq
+from nmt.special import BOS, EOS, UNK
+from nmt.tokenizer import Tokenizer
+
+END: Final = "</s>"
+CANDIDATES: Final = 5
+
+
+@dataclass(frozen=True, eq=False)
+class AttendedPair:
+    """One sentence pair, and every weight that the model computed for it. EOS is the last piece of each side."""
+
+    source: tuple[str, ...]
+    """Pieces, as SentencePiece writes them."""
+    target: tuple[str, ...]
+    cross: np.ndarray
+    """(L, H, T, S): target positions over the source."""
+    encoder: np.ndarray | None
+    """(L, H, S, S)"""
+    decoder: np.ndarray | None
+    """(L, H, T, T)"""
+    alignment_layer: int
+    """Of `cross`: the one that `step` reports, mean over its heads."""
+    candidates: tuple[tuple[tuple[str, float], ...], ...]
+    """The most probable pieces at each target position, with their probabilities."""
+
+    def alignment(self, layer: int | None = None, head: int | None = None) -> Matrix:
+        """One matrix (T, S): of a layer (the alignment layer if not given) and head (the mean of all if not given).
+
+        Raises:
+            UsageError: there is no such layer or head.
+        """
+        layers, heads = self.cross.shape[:2]
+        for name, value, count in (("layer", layer, layers), ("head", head, heads)):
+            if value is not None and not 0 <= value < count:
+                raise UsageError(f"--{name} {value}: this model has {name}s 0 to {count - 1}")
+        chosen = self.cross[self.alignment_layer if layer is None else layer]
+        found: Matrix = chosen.mean(0) if head is None else chosen[head]
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class WordAttention:
+    """One matrix between words, EOS left out."""
+
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+    weights: Matrix
+    """(target words, source words)"""
+
+
+def words_of(pair: AttendedPair, weights: Matrix) -> WordAttention:
+    """`weights` (T, S) between pieces as weights between words."""
+    source, target = pair.source[:-1], pair.target[:-1]
+    source_spans, target_spans = word_spans(source), word_spans(target)
+    if not source_spans or not target_spans:
+        return WordAttention((), (), np.zeros((0, 0)))
+    return WordAttention(
+        tuple(_join(source[start:end]) for start, end in source_spans),
+        tuple(_join(target[start:end]) for start, end in target_spans),
+        by_words(weights[:-1, :-1], source_spans, target_spans),
+    )
+
+
+def _join(pieces: tuple[str, ...]) -> str:
+    return "".join(pieces).replace("\u2581", "")
+
+
+@torch.inference_mode()
+def attend_pair(loaded: LoadedModel, source: str, target: str | None, options: DecodingOptions) -> AttendedPair:
+    """The attention behind a translation: of the model's own, or of the one given.
+
+    Args:
+        loaded: a model with attention.
+        source: one sentence.
+        target: its translation; if `None`, the model translates.
+        options: how to search.
+
+    Raises:
+        UsageError: the model has no attention.
+        DataError: there is nothing to translate.
+    """
+    tokenizers = loaded.tokenizers
+    src_ids = encode_words(tokenizers.source, source)
+    if not src_ids:
+        raise DataError("the sentence is blank")
+    device = next(loaded.model.parameters()).device
+    src, src_mask = pad_source([src_ids], device)
+    if target is None:
+        [[best, *_]] = search(loaded.model, src, src_mask, options)
+        tgt_ids = [token for token in best.tokens if token != EOS]
+    else:
+        tgt_ids = encode_words(tokenizers.target, target)
+    tgt_in = torch.tensor([[BOS, *tgt_ids]], device=device)
+    maps = loaded.model.maps(src, src_mask, tgt_in)
+    if maps.cross is None:
+        raise UsageError(f"{loaded.path} has no attention to show: {loaded.config.arch} sees one vector of the source")
+    return AttendedPair(
+        source=(*tokenizers.source.pieces(src_ids), END),
+        target=(*tokenizers.target.pieces(tgt_ids), END),
+        cross=maps.cross[:, 0].cpu().numpy(),
+        encoder=None if maps.encoder is None else maps.encoder[:, 0].cpu().numpy(),
+        decoder=None if maps.decoder is None else maps.decoder[:, 0].cpu().numpy(),
+        alignment_layer=alignment_layer(loaded.model),
+        candidates=_candidates(loaded, loaded.model(src, src_mask, tgt_in)[0]),
+    )
+
+
+def _candidates(loaded: LoadedModel, logits: torch.Tensor) -> tuple[tuple[tuple[str, float], ...], ...]:
+    best = log_probabilities(logits).topk(min(CANDIDATES, logits.shape[-1]), 1)
+    pieces = [loaded.tokenizers.target.pieces(ids) for ids in best.indices.tolist()]
+    return tuple(
+        tuple(zip(names, probabilities, strict=True))
+        for names, probabilities in zip(pieces, best.values.exp().tolist(), strict=True)
+    )
+
+
+def alignment_layer(model: Seq2Seq[Any]) -> int:
+    """The decoder layer whose attention `step` reports."""
+    return int(getattr(model, "alignment_layer", 0))
+
+
+def encode_words(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Ids of each word, encoded by itself: word i of the text is the i-th to begin with SentencePiece's mark."""
+    return [token for ids in tokenizer.encode_batch(text.split()) for token in ids or [UNK]]

@@ -1,0 +1,241 @@
+"""`nmt attend`: what a model looked at."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from nmt.cli import console
+from nmt.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from nmt.alignment import Gold, Matrix
+    from nmt.attending import AttendedPair
+    from nmt.checkpoint import LoadedModel
+
+SHADES: Final = " \u2591\u2592\u2593\u2588"
+"""From no weight to all of it."""
+HEADER: Final = 12
+"""Letters of a source word above its column."""
+
+
+def attend(
+    sentence: Annotated[str | None, typer.Argument(help="A sentence in the source language.")] = None,
+    model: Annotated[
+        Path | None, typer.Option("-m", "--model", help="Model directory; the model that ships if none is named.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", help="Its translation; if not given, the model translates.")
+    ] = None,
+    src: Annotated[Path | None, typer.Option("--src", help="File of source lines, with --ref.")] = None,
+    ref: Annotated[Path | None, typer.Option("--ref", help="File of their translations, line by line.")] = None,
+    gold: Annotated[
+        Path | None, typer.Option("--gold", help="Links people made: 0-0 1-2 sure, 3?4 possible; a line a pair.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Page or picture to write: FILE.html, .png, .svg or .pdf.")
+    ] = None,
+    layer: Annotated[int | None, typer.Option("--layer", help="Decoder layer, from 0.")] = None,
+    head: Annotated[int | None, typer.Option("--head", help="Head, from 0; all together if not given.")] = None,
+    subwords: Annotated[bool, typer.Option("--subwords", help="Show pieces instead of words.")] = False,
+    beam: Annotated[int, typer.Option("--beam", min=1, help="Beam size of the translation.")] = 5,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show attention: where the model looked for each word, and how well that aligns words.
+
+    Examples:
+        nmt attend "Où est la gare ?"
+        nmt attend -m checkpoints/demo "Un homme marche." --target "A man walks." -o man.png
+        nmt attend "Je ne sais pas." -o page.html
+        nmt attend --src test.fr --ref test.en > test.align
+        nmt attend --src dev.fr --ref dev.en --gold dev.align
+
+    Rows are words of the translation, columns words of the source: the brighter, the more weight. With --src and
+    --ref the links of each pair are printed as Pharaoh does, or with --gold the alignment error rate of every layer
+    and head, beside that of a diagonal.
+    """
+    if (src is None) != (ref is None):
+        raise UsageError("--src and --ref go together")
+    if (sentence is None) == (src is None):
+        raise UsageError("give a sentence, or --src and --ref")
+    if gold is not None and src is None:
+        raise UsageError("--gold needs --src and --ref")
+    if src is not None and (out is not None or target is not None or subwords):
+        raise UsageError("--output, --target and --subwords are for one sentence")
+    if gold is not None and not (layer is None and head is None):
+        raise UsageError("--gold shows every layer and head: leave --layer and --head out")
+    page = out is not None and out.suffix.lower() == ".html"
+    if page and (subwords or layer is not None or head is not None):
+        raise UsageError("a page shows pieces, every layer and head: leave --subwords, --layer and --head out")
+    if out is not None and not page:
+        from nmt.plotting import check_plot
+
+        check_plot(out, "--output")
+    loaded = _load(model)
+    if src is not None and ref is not None:
+        if gold is None:
+            _print_links(loaded, src, ref, layer, head)
+        else:
+            _print_scores(loaded, src, ref, gold, json_output=json_output)
+        return
+    assert sentence is not None
+    from nmt.attending import attend_pair, words_of
+    from nmt.config import DecodingOptions
+
+    pair = attend_pair(loaded, sentence, target, DecodingOptions(beam_size=beam))
+    weights = pair.alignment(layer, head)
+    words = words_of(pair, weights)
+    shown = _Shown(pair.source, pair.target, weights) if subwords else _Shown(words.source, words.target, words.weights)
+    if out is not None and page:
+        _write_page(out, pair)
+    elif out is not None:
+        shown.draw(out)
+    if json_output:
+        shown.print_json(words.weights)
+    elif out is None:
+        shown.print()
+
+
+def _load(model: Path | None) -> "LoadedModel":
+    from nmt.checkpoint import load_model
+    from nmt.resources import default_model
+
+    return load_model(model or default_model())
+
+
+def _write_page(out: Path, pair: "AttendedPair") -> None:
+    from nmt.attention_page import attention_page
+    from nmt.files import atomic_file
+
+    maps = {"cross": pair.cross, "encoder": pair.encoder, "decoder": pair.decoder}
+    page = attention_page(
+        title="".join(pair.source[:-1]).replace("\u2581", " ").strip(),
+        source=pair.source,
+        target=pair.target,
+        maps={kind: weights for kind, weights in maps.items() if weights is not None},
+        candidates=pair.candidates,
+    )
+    with atomic_file(out) as file:
+        file.write(page.encode())
+    console.note(f"{out}: open it in a browser")
+
+
+class _Shown:
+    """One matrix of weights with the words at its sides."""
+
+    def __init__(self, columns: Sequence[str], rows: Sequence[str], weights: "Matrix") -> None:
+        self.columns, self.rows, self.weights = columns, rows, weights
+
+    def draw(self, out: Path) -> None:
+        from nmt.plotting import heat_map
+
+        heat_map(out, self.weights, self.columns, self.rows)
+        console.note(f"{out}: {len(self.rows)} target words by {len(self.columns)} source words")
+
+    def print_json(self, words: "Matrix") -> None:
+        from nmt.alignment import links, pharaoh
+
+        document: dict[str, Any] = {
+            "schema": 1,
+            "source": list(self.columns),
+            "target": list(self.rows),
+            "weights": [[round(float(weight), 6) for weight in row] for row in self.weights],
+            "alignment": pharaoh(links(words)),
+        }
+        print(json.dumps(document, ensure_ascii=False, allow_nan=False))
+
+    def print(self) -> None:
+        """Two characters a source word, its letters standing above."""
+        labels = [console.visible(word) for word in self.rows]
+        margin = max(map(len, labels), default=0)
+        heads = [console.visible(word)[:HEADER] for word in self.columns]
+        depth = max(map(len, heads), default=0)
+        for line in range(depth):
+            letters = [head[line - depth + len(head)] if line >= depth - len(head) else " " for head in heads]
+            print((" " * (margin + 1) + " ".join(letters)).rstrip())
+        for label, row in zip(labels, self.weights, strict=True):
+            print(f"{label.rjust(margin)} " + "".join(_block(float(weight)) for weight in row))
+
+
+def _block(weight: float) -> str:
+    """A weight as a shade of grey on a terminal with colours, else as a denser or lighter block."""
+    if sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
+        return f"\x1b[48;5;{232 + round(23 * min(1.0, weight))}m  \x1b[0m"
+    return 2 * SHADES[min(len(SHADES) - 1, int(weight * (len(SHADES) - 1) + 0.7))]
+
+
+def _read(src: Path, ref: Path) -> tuple[list[str], list[str]]:
+    from nmt.lines import read_text_lines
+
+    sources, targets = read_text_lines(src), read_text_lines(ref)
+    if len(sources) != len(targets):
+        raise DataError(f"{src} has {len(sources)} lines, {ref} has {len(targets)}")
+    return sources, targets
+
+
+def _attend_all(loaded: "LoadedModel", sources: Sequence[str], targets: Sequence[str]) -> "list[AttendedPair | None]":
+    """One a pair; `None` where a side is blank."""
+    from nmt.attending import attend_pair
+    from nmt.config import DecodingOptions
+
+    pairs: list[AttendedPair | None] = []
+    with console.progress_bar("attending") as show:
+        for number, (source, target) in enumerate(zip(sources, targets, strict=True), 1):
+            blank = not source.split() or not target.split()
+            pairs.append(None if blank else attend_pair(loaded, source, target, DecodingOptions()))
+            if show is not None:
+                show(number, len(sources))
+    return pairs
+
+
+def _links(pair: "AttendedPair | None", layer: int | None, head: int | None) -> list[tuple[int, int]]:
+    from nmt.alignment import links
+    from nmt.attending import words_of
+
+    return [] if pair is None else links(words_of(pair, pair.alignment(layer, head)).weights)
+
+
+def _print_links(loaded: "LoadedModel", src: Path, ref: Path, layer: int | None, head: int | None) -> None:
+    from nmt.alignment import pharaoh
+
+    for pair in _attend_all(loaded, *_read(src, ref)):
+        print(pharaoh(_links(pair, layer, head)))
+
+
+def _print_scores(loaded: "LoadedModel", src: Path, ref: Path, gold: Path, *, json_output: bool) -> None:
+    from nmt.alignment import diagonal, read_gold, score_alignments
+
+    sources, targets = _read(src, ref)
+    truth: list[Gold] = read_gold(gold)
+    if len(truth) != len(sources):
+        raise DataError(f"{gold} has {len(truth)} lines, {src} has {len(sources)}")
+    pairs = _attend_all(loaded, sources, targets)
+    first = next((pair for pair in pairs if pair is not None), None)
+    if first is None:
+        raise DataError(f"{src} and {ref} hold no text")
+    layers, heads = first.cross.shape[:2]
+    found = {}
+    for layer in range(layers):
+        found[f"layer {layer}"] = [_links(pair, layer, None) for pair in pairs]
+        for head in range(heads) if heads > 1 else ():
+            found[f"layer {layer}, head {head}"] = [_links(pair, layer, head) for pair in pairs]
+    lengths = [(len(s.split()), len(t.split())) for s, t in zip(sources, targets, strict=True)]
+    found["diagonal"] = [diagonal(*both) if all(both) else [] for both in lengths]
+    scores = {name: score_alignments(candidates, truth) for name, candidates in found.items()}
+    if json_output:
+        figures = {
+            name: {"aer": score.error_rate, "precision": score.precision, "recall": score.recall, "links": score.links}
+            for name, score in scores.items()
+        }
+        print(json.dumps({"schema": 1, "pairs": len(pairs), "alignments": figures}, indent=2, allow_nan=False))
+        return
+    rows = [("attention", "AER", "precision", "recall", "links")]
+    rows += [
+        (name, f"{s.error_rate:.1f}", f"{s.precision:.1f}", f"{s.recall:.1f}", f"{s.links:,}")
+        for name, s in scores.items()
+    ]
+    console.table(rows, right=frozenset({1, 2, 3, 4}))

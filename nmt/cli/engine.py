@@ -1,0 +1,146 @@
+"""Which engine translates: what the options ask for, and what is there."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from nmt.cli import console
+from nmt.errors import DeviceError, ModelError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from nmt.config import DecodingOptions
+    from nmt.engines import Engine
+    from nmt.scoring import Scorer
+    from nmt.tokenizer import TokenizerPair
+    from nmt.translator import Translator
+
+_NVIDIA: Final = Path("/proc/driver/nvidia")
+ENGINES: Final = ("auto", "torch", "ctranslate2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineChoice:
+    """The options that say what computes."""
+
+    engine: str = "auto"
+    device: str = "auto"
+    precision: str | None = None
+    """`fp32` if not given; an export has its own."""
+    batch_tokens: int | None = None
+    keep_attention: bool = False
+    """Leave the attention with every hypothesis."""
+
+    def __post_init__(self) -> None:
+        """Check the name."""
+        if self.engine not in ENGINES:
+            known = ", ".join(ENGINES)
+            raise UsageError(f"--engine '{self.engine}' is not one of {known}{did_you_mean(self.engine, ENGINES)}")
+
+
+def load_translator(
+    model: Path | None, options: "DecodingOptions", choice: EngineChoice, *, max_source_tokens: int | None = None
+) -> "Translator":
+    """The named or shipped model, ready to translate."""
+    from nmt.manifest import read_manifest
+    from nmt.resources import default_model
+    from nmt.translator import MAX_SOURCE_TOKENS, Translator
+
+    path = model or default_model()
+    read_manifest(path)
+    engine, tokenizers = _load(path, options, choice, max_source_tokens or MAX_SOURCE_TOKENS)
+    console.detail(f"engine {engine.name}, {engine.device}, {engine.precision}")
+    return Translator(engine, tokenizers, options, max_source_tokens=max_source_tokens or MAX_SOURCE_TOKENS)
+
+
+def _load(path: Path, options: "DecodingOptions", choice: EngineChoice, longest: int) -> "tuple[Engine, TokenizerPair]":
+    reason = _against_ctranslate2(path, options, choice, longest)
+    if choice.engine == "ctranslate2" and reason is not None:
+        raise UsageError(f"--engine ctranslate2: {reason}")
+    if choice.engine != "torch" and reason is None:
+        try:
+            return _load_ctranslate2(path, choice)
+        except (ModelError, DeviceError, RuntimeError) as error:  # RuntimeError: a library of CUDA's is missing
+            if choice.engine == "ctranslate2":
+                raise
+            console.warn(f"{error}; translating with torch")
+    return load_torch(path, choice)
+
+
+def _load_ctranslate2(path: Path, choice: EngineChoice) -> "tuple[Engine, TokenizerPair]":
+    from nmt.engines.ct2 import BATCH_TOKENS, CTranslate2Engine
+    from nmt.manifest import read_manifest, verify_file
+    from nmt.tokenizer import TokenizerPair
+
+    for name, digest in read_manifest(path)["sha256"].items():
+        if name.startswith("tokenizer"):
+            verify_file(path, name, digest)
+    tokenizers = TokenizerPair.load(path)
+    batch_tokens = choice.batch_tokens or BATCH_TOKENS
+    return CTranslate2Engine(path, tokenizers, device=choice.device, batch_tokens=batch_tokens), tokenizers
+
+
+def _against_ctranslate2(path: Path, options: "DecodingOptions", choice: EngineChoice, longest: int) -> str | None:
+    """Why CTranslate2 cannot do what is asked for; `None` if it can."""
+    from nmt.engines import ct2
+
+    if choice.engine == "torch":
+        return "torch was asked for"
+    if choice.keep_attention:
+        return "it keeps no attention"
+    if not (path / ct2.FOLDER).is_dir():
+        return f"{path} has no export: make one with nmt export -m {path}"
+    if not ct2.is_installed():
+        return "CTranslate2 is not installed: pip install 'nmt[ctranslate2]'"
+    if choice.precision is not None:
+        return "--precision is for torch: an export has that of nmt export --quantization"
+    if (what := ct2.unsupported(options)) is not None:
+        return f"it cannot search with {what}"
+    try:
+        export = ct2.read_export(path)
+    except ModelError as error:
+        if choice.engine == "ctranslate2":
+            raise
+        console.warn(f"{error}; translating with torch")
+        return str(error)
+    if export is None:
+        return f"{path} has no export: make one with nmt export -m {path}"
+    if max(longest + 1, options.longest(longest + 1)) > export["positions"]:
+        return f"the export has {export['positions']} positions, too few for texts as long as are asked for"
+    if choice.device == "auto" and _NVIDIA.exists() and not ct2.import_ctranslate2().get_cuda_device_count():
+        return "it does not see the GPU that torch may see"
+    return None
+
+
+def load_torch(path: Path, choice: EngineChoice) -> "tuple[Engine, TokenizerPair]":
+    """The torch engine for a model directory, and the model's tokenizers."""
+    from nmt.checkpoint import load_model
+    from nmt.engines.pytorch import BATCH_TOKENS, TorchEngine
+    from nmt.nn.device import select_device, select_precision
+
+    device = select_device(choice.device)
+    precision = select_precision(choice.precision or "fp32", device)
+    loaded = load_model(path, device=device)
+    batch_tokens = choice.batch_tokens or BATCH_TOKENS
+    engine = TorchEngine(
+        loaded.model,
+        device=device,
+        precision=precision,
+        batch_tokens=batch_tokens,
+        keep_attention=choice.keep_attention,
+    )
+    return engine, loaded.tokenizers
+
+
+def load_scorer(model: Path | None, choice: EngineChoice) -> "Scorer":
+    """The named or shipped model, ready to score pairs: on torch."""
+    from nmt.checkpoint import load_model
+    from nmt.engines.pytorch import BATCH_TOKENS
+    from nmt.nn.device import select_device, select_precision
+    from nmt.resources import default_model
+    from nmt.scoring import Scorer
+
+    device = select_device(choice.device)
+    precision = select_precision(choice.precision or "fp32", device)
+    loaded = load_model(model or default_model(), device=device)
+    batch_tokens = choice.batch_tokens or BATCH_TOKENS
+    return Scorer(loaded.model, loaded.tokenizers, device=device, precision=precision, batch_tokens=batch_tokens)

@@ -1,0 +1,110 @@
+"""`nmt export`: a model in the form of a faster engine."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nmt.cli import console
+from nmt.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from nmt.evaluation import Evaluation
+
+FORMATS = ("ctranslate2",)
+
+
+def export(
+    model: Annotated[
+        Path | None, typer.Option("-m", "--model", help="Model directory; the model that ships if none is named.")
+    ] = None,
+    format_: Annotated[str, typer.Option("--format", help="ctranslate2.")] = "ctranslate2",
+    quantization: Annotated[
+        str, typer.Option(help="Numbers that weights become: float32, int8, int16, float16 or bfloat16.")
+    ] = "float32",
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Translate a test set with both engines and compare.")
+    ] = False,
+    test: Annotated[
+        str | None, typer.Option("--test", metavar="SPEC", help="Test set for --verify.", show_default="sample")
+    ] = None,
+    beam: Annotated[int | None, typer.Option("--beam", min=1, help="Beam for --verify.", show_default="5")] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Write a Transformer as CTranslate2 wants it, into a folder of its model directory.
+
+    Examples:
+        nmt export -m checkpoints/demo
+        nmt export -m checkpoints/demo --quantization int8 --verify --test data/multi30k/val
+
+    From then on `nmt translate -m checkpoints/demo` takes CTranslate2, where it is installed and can do all that
+    is asked for, and does not load torch. int8 is smaller and faster still; --verify says what it costs.
+    """
+    from nmt.engines.export import export_ctranslate2
+    from nmt.resources import default_model
+
+    if format_ not in FORMATS:
+        raise UsageError(f"--format '{format_}' is not one of {', '.join(FORMATS)}{did_you_mean(format_, FORMATS)}")
+    if not verify and (test is not None or beam is not None):
+        raise UsageError("--test and --beam belong to --verify")
+    path = model or default_model()
+    folder = export_ctranslate2(path, quantization=quantization, replace=force)
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    document: dict[str, Any] = {
+        "schema": 1,
+        "folder": str(folder),
+        "format": format_,
+        "quantization": quantization,
+        "bytes": size,
+    }
+    console.note(f"{folder}: {quantization}, {size / 1e6:.1f} MB")
+    if verify:
+        document["verification"] = _verify(path, test or "sample", beam or 5)
+    if json_output:
+        print(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
+    elif verify:
+        _print(document["verification"], quantization)
+
+
+def _verify(path: Path, spec: str, beam: int) -> dict[str, Any]:
+    """Scores by both engines, and how many translations are the same."""
+    from nmt.cli.engine import EngineChoice, load_translator
+    from nmt.config import DecodingOptions
+    from nmt.evaluation import translate_and_evaluate
+    from nmt.manifest import read_manifest
+    from nmt.testset import read_corpus
+
+    direction = read_manifest(path)["direction"]
+    test_set = read_corpus(spec, source_lang=direction["source"], target_lang=direction["target"])
+    options = DecodingOptions(beam_size=beam)
+    found: dict[str, Evaluation] = {}
+    texts: dict[str, list[str]] = {}
+    for engine in ("torch", "ctranslate2"):
+        translator = load_translator(path, options, EngineChoice(engine=engine))
+        found[engine], translations = translate_and_evaluate(translator, test_set)
+        texts[engine] = [translation.text for translation in translations]
+    bleu = {engine: evaluation.scores["bleu"] for engine, evaluation in found.items()}
+    return {
+        "test": test_set.name,
+        "beam": beam,
+        "lines": len(test_set.refs),
+        "same": sum(a == b for a, b in zip(texts["torch"], texts["ctranslate2"], strict=True)),
+        "bleu": {engine: score.value for engine, score in bleu.items()},
+        "bleu_difference": bleu["ctranslate2"].value - bleu["torch"].value,
+        "signature": bleu["torch"].signature,
+    }
+
+
+def _print(verification: dict[str, Any], quantization: str) -> None:
+    bleu = verification["bleu"]
+    console.table(
+        [
+            ("test set", f"{verification['test']}, {verification['lines']:,} lines, beam {verification['beam']}"),
+            ("same translations", f"{verification['same']:,} of {verification['lines']:,}"),
+            ("BLEU, torch", f"{bleu['torch']:.2f}"),
+            (f"BLEU, {quantization}", f"{bleu['ctranslate2']:.2f} ({verification['bleu_difference']:+.2f})"),
+            ("signature", verification["signature"]),
+        ]
+    )

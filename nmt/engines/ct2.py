@@ -1,0 +1,224 @@
+"""CTranslate2 (https://github.com/OpenNMT/CTranslate2), for Transformers that were exported to it. Loads no torch."""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from nmt.config import DecodingOptions
+from nmt.decoding.hypothesis import Hypothesis
+from nmt.engines import Progress
+from nmt.errors import DeviceError, ModelError, UsageError
+from nmt.files import read_json
+from nmt.manifest import WEIGHTS, read_manifest, verify_file
+from nmt.special import BOS, PAD
+from nmt.tokenizer import TokenizerPair
+
+FOLDER: Final = "ctranslate2"
+"""Folder of a model directory that holds its export."""
+EXPORT: Final = "export.json"
+"""What the folder holds, and what it was made from."""
+FORMAT_VERSION: Final = 1
+BATCH_TOKENS: Final = 1024
+"""Source tokens of a batch: small ones, several at a time, keep all cores busy."""
+_CHUNK: Final = 4096  # sentences handed over at a time: between chunks, progress is shown
+_PRECISIONS: Final = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+_INSTALL: Final = "pip install 'nmt[ctranslate2]'"
+
+
+def is_installed() -> bool:
+    """Whether the package ctranslate2 is there."""
+    return importlib.util.find_spec("ctranslate2") is not None
+
+
+def import_ctranslate2() -> Any:
+    """The package, imported without torch: it looks for torch only to convert torch's tensors.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    if not is_installed():
+        raise UsageError(f"CTranslate2 is not installed: {_INSTALL}")
+    hide = "torch" not in sys.modules
+    if hide:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        import ctranslate2
+    finally:
+        if hide:
+            del sys.modules["torch"]
+    return ctranslate2
+
+
+def unsupported(options: DecodingOptions) -> str | None:
+    """The first option that CTranslate2 has not, or has otherwise; `None` if it can do all that is asked for.
+
+    What it must not produce it takes out before the softmax, so that scores are no longer the model's own.
+    """
+    wanted = {
+        "a minimum length": options.min_length_ratio,
+        "a rule against repeated n-grams": options.no_repeat_ngram,
+        "forbidden tokens": options.forbidden,
+    }
+    return next((name for name, value in wanted.items() if value), None)
+
+
+def read_export(directory: Path) -> dict[str, Any] | None:
+    """What `nmt export` wrote into a model directory; `None` if it did not.
+
+    Raises:
+        ModelError: it is damaged, of another version, or was made from other weights.
+    """
+    path = directory / FOLDER / EXPORT
+    if not path.is_file():
+        return None
+    try:
+        document = read_json(path)
+        version, weights, _ = document["format_version"], document["weights"], document["sha256"].items()
+        _ = document["quantization"], document["positions"] + 0
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{path} is damaged: export the model again with nmt export --force") from error
+    if version != FORMAT_VERSION:
+        raise ModelError(f"{path} has format version {version}, this program reads {FORMAT_VERSION}: export again")
+    if weights != read_manifest(directory)["sha256"][WEIGHTS]:
+        raise ModelError(f"{directory / FOLDER} was made from other weights: export again with nmt export --force")
+    export: dict[str, Any] = document
+    return export
+
+
+class CTranslate2Engine:
+    """Translates with what `nmt export` wrote into a model directory.
+
+    Args:
+        directory: a model directory.
+        tokenizers: of the model.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        batch_tokens: source tokens of a batch.
+        threads: batches at work at a time, on a CPU; 0 for all cores that this process may use.
+
+    Raises:
+        ModelError: nothing was exported, or what was is damaged or of other weights.
+        UsageError: CTranslate2 is not installed.
+        DeviceError: the device is not there.
+    """
+
+    name = "ctranslate2"
+
+    def __init__(
+        self,
+        directory: Path,
+        tokenizers: TokenizerPair,
+        *,
+        device: str = "auto",
+        batch_tokens: int = BATCH_TOKENS,
+        threads: int = 0,
+    ) -> None:
+        export = read_export(directory)
+        if export is None:
+            raise ModelError(f"{directory} has no export for CTranslate2: make one with nmt export -m {directory}")
+        for file, digest in export["sha256"].items():
+            try:
+                verify_file(directory / FOLDER, file, digest)
+            except ModelError as error:
+                raise ModelError(
+                    f"{directory / FOLDER / file} is damaged: export again with nmt export --force"
+                ) from error
+        library = import_ctranslate2()
+        kind, index = _device(library, device)
+        self._translator = library.Translator(
+            str(directory / FOLDER),
+            device=kind,
+            device_index=index,
+            inter_threads=(threads or _cores()) if kind == "cpu" else 1,
+            intra_threads=1,
+        )
+        self.device = kind if kind == "cpu" else f"{kind}:{index}"
+        computed = str(self._translator.compute_type)
+        self.precision = _PRECISIONS.get(computed, computed)
+        self.batch_tokens = batch_tokens
+        self._positions: int = export["positions"]
+        self._sources = tokenizers.source.vocabulary()
+        self._targets = tokenizers.target.vocabulary()
+        self._ids = {piece: number for number, piece in enumerate(self._targets)}
+
+    def search(
+        self, sentences: Sequence[tuple[int, ...]], options: DecodingOptions, progress: Progress | None = None
+    ) -> list[list[Hypothesis]]:
+        """Hypotheses of each sentence, longest sentences first, several batches at a time."""
+        if (what := unsupported(options)) is not None:
+            raise UsageError(f"CTranslate2 cannot search with {what}: use --engine torch")
+        results: list[list[Hypothesis]] = [[]] * len(sentences)
+        order = sorted(range(len(sentences)), key=lambda i: -len(sentences[i]))
+        for start in range(0, len(order), _CHUNK):
+            chunk = order[start : start + _CHUNK]
+            for i, hypotheses in zip(chunk, self._search([sentences[i] for i in chunk], options), strict=True):
+                results[i] = hypotheses
+            if progress is not None:
+                progress(start + len(chunk), len(sentences))
+        return results
+
+    def _search(self, sentences: Sequence[tuple[int, ...]], options: DecodingOptions) -> list[list[Hypothesis]]:
+        """CTranslate2 knows one greatest length for all: whoever went beyond its own is searched again alone."""
+        limits = [options.longest(len(sentence) + 1) for sentence in sentences]
+        found = self._translate(sentences, options, max(limits))
+        for i, (hypotheses, limit) in enumerate(zip(found, limits, strict=True)):
+            if any(len(hypothesis.tokens) > limit for hypothesis in hypotheses):
+                found[i] = self._translate([sentences[i]], options, limit)[0]
+
+        def rank(hypothesis: Hypothesis) -> tuple[bool, float]:
+            return hypothesis.finished, hypothesis.normalised(options.length_penalty)
+
+        return [sorted(hypotheses, key=rank, reverse=True)[: options.n_best] for hypotheses in found]
+
+    def _translate(
+        self, sentences: Sequence[tuple[int, ...]], options: DecodingOptions, longest: int
+    ) -> list[list[Hypothesis]]:
+        if max(longest, *(len(sentence) + 1 for sentence in sentences)) > self._positions:
+            raise UsageError(f"the export has {self._positions} positions, too few for this text: use --engine torch")
+        try:
+            results = self._translator.translate_batch(
+                [[self._sources[token] for token in sentence] for sentence in sentences],
+                max_batch_size=self.batch_tokens,
+                batch_type="tokens",
+                beam_size=options.beam_size,
+                num_hypotheses=options.beam_size,
+                length_penalty=options.length_penalty,
+                suppress_sequences=[[self._targets[token]] for token in (PAD, BOS)],
+                min_decoding_length=0,
+                max_decoding_length=longest,
+                max_input_length=0,
+                return_scores=True,
+                return_end_token=True,
+            )
+        except RuntimeError as error:
+            if "memory" in str(error):
+                raise DeviceError("out of memory: use a smaller --batch-tokens or --beam") from error
+            raise
+        return [
+            [self._hypothesis(*pair, options) for pair in zip(result.hypotheses, result.scores, strict=True)]
+            for result in results
+        ]
+
+    def _hypothesis(self, pieces: Sequence[str], score: float, options: DecodingOptions) -> Hypothesis:
+        """CTranslate2 gives scores divided by length**length_penalty."""
+        tokens = tuple(self._ids[piece] for piece in pieces)
+        length = max(1, len(tokens))
+        return Hypothesis(tokens, score * length**options.length_penalty, None)
+
+
+def _device(library: Any, name: str) -> tuple[str, int]:
+    kind, _, index = name.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (index and not index.isdecimal()):
+        raise UsageError(f"unknown device '{name}': choose auto, cpu, cuda or cuda:N")
+    count = library.get_cuda_device_count()
+    if kind == "cpu" or (kind == "auto" and not count):
+        return "cpu", 0
+    if int(index or 0) >= count:
+        raise DeviceError(f"device '{name}' is not there for CTranslate2; use --device cpu")
+    return "cuda", int(index or 0)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,162 @@
+"""Our weights in CTranslate2's form."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
+
+from nmt import __version__
+from nmt.config import TransformerConfig
+from nmt.engines.ct2 import EXPORT, FOLDER, FORMAT_VERSION, import_ctranslate2
+from nmt.errors import ModelError, UsageError, did_you_mean
+from nmt.files import atomic_directory, read_json, refuse_non_empty, sha256_file, write_json
+from nmt.manifest import CONFIG, WEIGHTS, read_manifest, verify_file
+from nmt.settings import restore
+from nmt.tokenizer import TokenizerPair
+
+QUANTIZATIONS: Final = ("float32", "int8", "int16", "float16", "bfloat16")
+POSITIONS: Final = 1024
+"""Tokens of the longest sentence that an export can read or write."""
+
+Weights = Mapping[str, np.ndarray]
+
+
+def export_ctranslate2(directory: Path, *, quantization: str = "float32", replace: bool = False) -> Path:
+    """Write the model in `directory` as CTranslate2 wants it, into a folder inside.
+
+    Args:
+        directory: a model directory with a Transformer.
+        quantization: how weights are stored and multiplied, one of `QUANTIZATIONS`.
+        replace: whether an export that is there already may be replaced.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: not a Transformer, or there is an export already.
+        ModelError: the model is missing or damaged.
+    """
+    if quantization not in QUANTIZATIONS:
+        raise UsageError(
+            f"--quantization '{quantization}' is not one of {', '.join(QUANTIZATIONS)}"
+            f"{did_you_mean(quantization, QUANTIZATIONS)}"
+        )
+    manifest = read_manifest(directory)
+    for name, digest in manifest["sha256"].items():
+        if name in (CONFIG, WEIGHTS) or name.startswith("tokenizer"):
+            verify_file(directory, name, digest)
+    config = restore(read_json(directory / CONFIG)).model
+    if not isinstance(config, TransformerConfig):
+        raise UsageError(f"{directory} is no Transformer: CTranslate2 has no recurrent models")
+    if config.positions != "sinusoidal" or config.activation == "swiglu":
+        what = f"positions = {config.positions}" if config.positions != "sinusoidal" else "activation = swiglu"
+        raise UsageError(f"{directory} has {what}: nmt exports sinusoidal positions, relu and gelu")
+    tokenizers = TokenizerPair.load(directory)
+    try:
+        arrays = load_arrays((directory / WEIGHTS).read_bytes())
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ModelError(f"{directory / WEIGHTS} is damaged: {error}") from error
+    weights = {name: array.astype(np.float32) for name, array in arrays.items()}
+    spec = _specification(import_ctranslate2(), config, weights, tokenizers)
+    spec.optimize(quantization=quantization)
+    folder = directory / FOLDER
+    refuse_non_empty(folder, replace=replace)
+    with atomic_directory(folder, replace=replace) as temporary:
+        spec.save(str(temporary))
+        names = sorted(path.name for path in temporary.iterdir())
+        write_json(
+            temporary / EXPORT,
+            {
+                "format_version": FORMAT_VERSION,
+                "nmt_version": __version__,
+                "engine": "ctranslate2",
+                "quantization": quantization,
+                "positions": POSITIONS,
+                "weights": manifest["sha256"][WEIGHTS],
+                "sha256": {name: sha256_file(temporary / name) for name in names},
+            },
+        )
+    return folder
+
+
+def _specification(library: Any, config: TransformerConfig, weights: Weights, tokenizers: TokenizerPair) -> Any:
+    """The model, every array of ours in the place that CTranslate2 has for it."""
+    spec = library.specs.TransformerSpec.from_config(
+        (config.num_encoder_layers, config.num_decoder_layers),
+        config.num_heads,
+        pre_norm=config.norm == "pre",
+        activation=getattr(library.specs.Activation, config.activation.upper()),
+        alignment_layer=config.alignment_layer,
+        alignment_heads=0,  # the mean of all
+    )
+    spec.config.add_source_eos = True
+    spec.config.layer_norm_epsilon = 1e-5
+    source, target = tokenizers.source.vocabulary(), tokenizers.target.vocabulary()
+    spec.config.unk_token, spec.config.bos_token, spec.config.eos_token = target[1], target[2], target[3]
+    spec.config.decoder_start_token = target[2]
+    spec.register_source_vocabulary(source)
+    spec.register_target_vocabulary(target)
+    src_embedding = weights["src_embedding.weight"]
+    tgt_embedding = weights.get("tgt_embedding.weight", src_embedding)
+    positions = _sinusoids(POSITIONS, config.model_size)
+    spec.encoder.embeddings[0].weight = src_embedding
+    spec.decoder.embeddings.weight = tgt_embedding
+    for side, name in ((spec.encoder, "encoder"), (spec.decoder, "decoder")):
+        side.scale_embeddings = True
+        side.position_encodings.encodings = positions
+        if config.norm == "pre":
+            _norm(side.layer_norm, weights, f"{name}_norm")
+    for number, layer in enumerate(spec.encoder.layer):
+        name = f"encoder.{number}"
+        _self_attention(layer.self_attention, weights, f"{name}.attention", f"{name}.residuals.0.norm")
+        _feed_forward(layer.ffn, weights, f"{name}.feed_forward", f"{name}.residuals.1.norm")
+    for number, layer in enumerate(spec.decoder.layer):
+        name = f"decoder.{number}"
+        _self_attention(layer.self_attention, weights, f"{name}.self_attention", f"{name}.residuals.0.norm")
+        _cross_attention(layer.attention, weights, f"{name}.cross_attention", f"{name}.residuals.1.norm")
+        _feed_forward(layer.ffn, weights, f"{name}.feed_forward", f"{name}.residuals.2.norm")
+    spec.decoder.projection.weight = weights.get("output.linear.weight", tgt_embedding)
+    spec.decoder.projection.bias = weights["output.linear.bias"]
+    spec.validate()
+    return spec
+
+
+def _self_attention(place: Any, weights: Weights, name: str, norm: str) -> None:
+    """Queries, keys and values in one matrix; then the heads' output."""
+    for kind in ("weight", "bias"):
+        joined = np.concatenate([weights[f"{name}.query.{kind}"], weights[f"{name}.key_value.{kind}"]])
+        setattr(place.linear[0], kind, joined)
+    _linear(place.linear[1], weights, f"{name}.out")
+    _norm(place.layer_norm, weights, norm)
+
+
+def _cross_attention(place: Any, weights: Weights, name: str, norm: str) -> None:
+    for linear, part in zip(place.linear, ("query", "key_value", "out"), strict=True):
+        _linear(linear, weights, f"{name}.{part}")
+    _norm(place.layer_norm, weights, norm)
+
+
+def _feed_forward(place: Any, weights: Weights, name: str, norm: str) -> None:
+    _linear(place.linear_0, weights, f"{name}.inner")
+    _linear(place.linear_1, weights, f"{name}.outer")
+    _norm(place.layer_norm, weights, norm)
+
+
+def _linear(place: Any, weights: Weights, name: str) -> None:
+    place.weight, place.bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
+
+
+def _norm(place: Any, weights: Weights, name: str) -> None:
+    place.gamma, place.beta = weights[f"{name}.weight"], weights[f"{name}.bias"]
+
+
+def _sinusoids(length: int, size: int) -> np.ndarray:
+    """The table of `nmt.nn.positions`, which loads torch; a test keeps the two equal."""
+    position = np.arange(length, dtype=np.float32)[:, None]
+    frequency = np.exp(np.arange(0, size, 2, dtype=np.float32) * np.float32(-np.log(10000.0) / size))
+    angle = position * frequency
+    table: np.ndarray = np.stack([np.sin(angle), np.cos(angle)], -1).reshape(length, size)
+    return table

@@ -1,0 +1,118 @@
+"""The manifest of a model directory: what it is, what it was made from, and the hash of every file. Loads no torch."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from nmt import __version__
+from nmt.errors import ModelError
+from nmt.files import read_json, sha256_file, write_if_changed, write_json
+
+FORMAT_VERSION: Final = 1
+MANIFEST: Final = "manifest.json"
+CONFIG: Final = "config.json"
+WEIGHTS: Final = "model.safetensors"
+CARD: Final = "README.md"
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """The manifest of a model directory.
+
+    Raises:
+        ModelError: no such directory, no manifest in it, or one of another format or version.
+    """
+    if not directory.is_dir():
+        what = "it is no directory" if directory.exists() else "there is no such directory"
+        raise ModelError(f"no model at {directory}: {what}")
+    path = directory / MANIFEST
+    if not path.is_file():
+        raise ModelError(f"{directory} is no model directory: it has no {MANIFEST}")
+    try:
+        manifest = read_json(path)
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is damaged: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != "nmt-model":
+        raise ModelError(f"{directory} is no model directory: {MANIFEST} does not describe one")
+    if manifest.get("format_version") != FORMAT_VERSION:
+        found = manifest.get("format_version")
+        raise ModelError(f"{directory} has format version {found}; nmt {__version__} reads {FORMAT_VERSION}")
+    hashes, direction = manifest.get("sha256"), manifest.get("direction")
+    if not isinstance(hashes, dict) or not {WEIGHTS, CONFIG} <= hashes.keys() or not isinstance(direction, dict):
+        raise ModelError(f"{path} is damaged: it lacks checksums or direction")
+    if not all(isinstance(direction.get(side), str) for side in ("source", "target")):
+        raise ModelError(f"{path} is damaged: it lacks the direction")
+    vocabulary, parameters = manifest.get("vocabulary"), manifest.get("parameters")
+    sizes = vocabulary.values() if isinstance(vocabulary, dict) else [None]
+    if not all(isinstance(number, int) for number in [parameters, *sizes]):
+        raise ModelError(f"{path} is damaged: it lacks the number of parameters or the vocabulary")
+    return manifest
+
+
+def verify_file(directory: Path, name: str, expected: str) -> None:
+    """Raise `ModelError` unless the file is there and has the hash of the manifest."""
+    path = directory / name
+    if Path(name).name != name or path.is_symlink() or not path.is_file():
+        raise ModelError(f"{path} is missing or not a plain file: copy the model again")
+    try:
+        actual = sha256_file(path)
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from error
+    if actual != expected:
+        raise ModelError(f"{path} is damaged: its checksum is not the one in {MANIFEST}")
+
+
+def record_scores(directory: Path, scores: Iterable[Mapping[str, Any]]) -> None:
+    """Note scores in the manifest and card of a model; one of the same set and name is replaced.
+
+    Args:
+        directory: a model directory.
+        scores: each with `set` (what was translated, and how), `name`, `value` and `signature`.
+    """
+    manifest = read_manifest(directory)
+    new = {(score["set"], score["name"]): dict(score) for score in scores}
+    kept = [score for score in manifest.get("scores", []) if (score["set"], score["name"]) not in new]
+    manifest["scores"] = [*kept, *new.values()]
+    write_if_changed(directory / CARD, model_card(manifest).encode())
+    manifest["sha256"][CARD] = sha256_file(directory / CARD)
+    write_json(directory / MANIFEST, manifest)
+
+
+def model_card(manifest: Mapping[str, Any]) -> str:
+    """README of a model directory, from its manifest."""
+    direction = manifest["direction"]
+    return "\n".join(
+        [
+            f"# {direction['source']} → {direction['target']}: {manifest['architecture']}",
+            "",
+            f"{manifest['parameters']:,} parameters, vocabulary of {manifest['vocabulary']['source']:,} (source) and "
+            f"{manifest['vocabulary']['target']:,} (target) pieces, made by nmt {manifest['nmt_version']}.",
+            "",
+            "```sh",
+            "nmt translate -m DIRECTORY < input.txt > output.txt",
+            "```",
+            "",
+            *_card_lines(manifest),
+        ]
+    )
+
+
+def _card_lines(manifest: Mapping[str, Any]) -> Iterator[str]:
+    corpora = manifest.get("data", {}).get("corpora", [])
+    if corpora:
+        yield from ("## Training data", "")
+        for corpus in corpora:
+            licence = corpus.get("licence") or "licence not stated"
+            yield f"- {corpus['spec']}: {licence}"
+        yield ""
+    scores = manifest.get("scores", [])
+    if scores:
+        yield from ("## Quality", "")
+        for score in scores:
+            yield f"- {score['name']} {score['value']:.2f} on {score['set']} ({score['signature']})"
+        yield ""
+    training = manifest.get("training", {})
+    if training:
+        yield from ("## Training", "")
+        for key, value in training.items():
+            yield f"- {key.replace('_', ' ')}: {value}"
+        yield ""

@@ -1,0 +1,103 @@
+"""Figures of plain numbers and strings, as PNG, SVG or PDF, through matplotlib (the extra `plot`)."""
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from nmt.errors import UsageError
+from nmt.files import atomic_file
+
+FORMATS: Final = ("png", "svg", "pdf")
+DPI: Final = 160
+
+
+class Line(NamedTuple):
+    """One curve."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+def check_plot(path: Path, option: str) -> None:
+    """Raise `UsageError` unless a figure can be written as `path` names it."""
+    if path.suffix.lower().lstrip(".") not in FORMATS:
+        raise UsageError(f"{option} {path}: the name must end in .{', .'.join(FORMATS)}")
+    if not path.parent.is_dir():
+        raise UsageError(f"{option} {path}: there is no folder {path.parent}")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UsageError(f"{option} needs the package matplotlib: pip install 'nmt[plot]'")
+
+
+def new_figure(width: float, height: float) -> tuple[Any, Any]:
+    """A figure of so many inches and its axes, drawn without a display."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure as the suffix of `path` says, whole or not at all; the same figure gives the same bytes."""
+    import matplotlib as mpl
+
+    kind = path.suffix.lower().lstrip(".")
+    undated: dict[str, Any] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+    with atomic_file(path) as file, mpl.rc_context({"svg.hashsalt": "nmt"}):
+        figure.savefig(file, format=kind, metadata=undated)
+
+
+def line_plot(path: Path, lines: Sequence[Line], *, x_label: str, y_label: str, log: bool = False) -> None:
+    """Curves with a mark at every value; `log` for axes on which a doubling is always as wide."""
+    figure, axes = new_figure(6.4, 4.0)
+    for line in lines:
+        axes.plot(line.x, line.y, marker="o", markersize=4, linewidth=1.6, label=line.label)
+    if log:
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log", base=2)
+        ticks = sorted({value for line in lines for value in line.x})
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    else:
+        axes.set_ylim(bottom=0)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(alpha=0.3)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    if len(lines) > 1:
+        axes.legend(frameon=False)
+    save_figure(figure, path)
+
+
+def heat_map(path: Path, weights: Any, columns: Sequence[str], rows: Sequence[str], *, title: str = "") -> None:
+    """Weights as shades of grey, white for 1: source words above, target words at the left.
+
+    Bahdanau et al. 2015, figure 3, https://arxiv.org/abs/1409.0473.
+
+    Args:
+        path: of the picture.
+        weights: array (rows, columns), from 0 to 1.
+        columns: source words.
+        rows: target words.
+        title: above, if there is anything to say.
+    """
+    size = 0.26  # inches a word: small, but readable, however long the sentence is
+    longest = max(map(len, [*columns, *rows]), default=1)
+    margin = 0.5 + 0.09 * min(longest, 24)
+    figure, axes = new_figure(margin + size * len(columns) + 0.2, margin + size * len(rows) + (0.4 if title else 0.2))
+    axes.imshow(weights, cmap="gray", vmin=0.0, vmax=1.0, aspect="equal", interpolation="nearest")
+    axes.xaxis.tick_top()
+    axes.set_xticks(range(len(columns)), [_label(word) for word in columns], rotation=90, fontsize=9)
+    axes.set_yticks(range(len(rows)), [_label(word) for word in rows], fontsize=9)
+    axes.tick_params(length=0)
+    if title:
+        axes.set_title(_label(title, 80), fontsize=10)
+    save_figure(figure, path)
+
+
+def _label(text: str, longest: int = 24) -> str:
+    """`text` as a label: no markup of matplotlib's (`$`), not too long."""
+    shortened = text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return shortened.replace("$", r"\$")

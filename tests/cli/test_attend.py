@@ -1,0 +1,80 @@
+import json
+
+import pytest
+
+
+def test_a_sentence_is_shown_with_its_words(nmt, model):
+    result = nmt("attend", "-m", model, "La gare est là-bas.", "--target", "The station is over there.")
+    assert (result.code, result.err) == (0, "")
+    lines = result.out.splitlines()
+    assert [line.split()[0] for line in lines[-5:]] == ["The", "station", "is", "over", "there."]
+    assert len({len(line) for line in lines[-5:]}) == 1
+
+
+def test_weights_as_json(nmt, model):
+    result = nmt("attend", "-m", model, "La gare.", "--target", "The station is.", "--json")
+    document = json.loads(result.out)
+    assert document["source"] == ["La", "gare."]
+    assert document["target"] == ["The", "station", "is."]
+    assert [len(row) for row in document["weights"]] == [2, 2, 2]
+    assert len(document["alignment"].split()) == 3
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_a_picture_is_drawn(nmt, model, tmp_path, suffix):
+    out = tmp_path / f"map.{suffix}"
+    result = nmt(
+        "attend", "-m", model, "Une gare à 5 $ l'unité_.", "--target", "A $ station_.", "-o", out, "--subwords"
+    )
+    assert (result.code, result.out) == (0, "")
+    assert out.read_bytes()[:4] in (b"\x89PNG", b"<?xm", b"%PDF")
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    for name, lines in {
+        "text.fr": ["La gare.", "", "Un homme marche."],
+        "text.en": ["The station.", "", "A man walks."],
+        "gold": ["0-0 1-1", "", "0-0 1-1 2?2"],
+        "short": ["0-0"],
+    }.items():
+        (tmp_path / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return tmp_path
+
+
+def test_links_of_a_file(nmt, model, corpus):
+    result = nmt("attend", "-m", model, "--src", corpus / "text.fr", "--ref", corpus / "text.en")
+    lines = result.out.split("\n")
+    assert [len(line.split()) for line in lines] == [2, 0, 3, 0]
+
+
+def test_error_rates_by_layer_and_head_beside_a_diagonal(nmt, model, corpus):
+    command = ["attend", "-m", model, "--src", corpus / "text.fr", "--ref", corpus / "text.en"]
+    result = nmt(*command, "--gold", corpus / "gold")
+    rows = [line.rsplit(None, 4) for line in result.out.splitlines()]
+    assert [row[0] for row in rows[1:]] == ["layer 0", "layer 0, head 0", "layer 0, head 1", "diagonal"]
+    assert rows[-1][1:] == ["0.0", "100.0", "100.0", "5"]
+    document = json.loads(nmt(*command, "--gold", corpus / "gold", "--json").out)
+    assert document["alignments"]["diagonal"] == {"aer": 0.0, "precision": 100.0, "recall": 100.0, "links": 5}
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "code"),
+    [
+        ([], "give a sentence, or --src and --ref", 2),
+        (["x", "--gold", "gold"], "--gold needs --src and --ref", 2),
+        (["--src", "text.fr"], "--src and --ref go together", 2),
+        (["--src", "text.fr", "--ref", "short"], "text.fr has 3 lines", 3),
+        (["--src", "text.fr", "--ref", "text.en", "--gold", "short"], "short has 1 lines", 3),
+        (["--src", "text.fr", "--ref", "text.en", "--gold", "text.en"], "is no link", 3),
+        (["La gare.", "--layer", "7"], "--layer 7: this model has layers 0 to 0", 2),
+        (["La gare.", "-o", "map.bmp"], "the name must end in", 2),
+        (["  "], "the sentence is blank", 3),
+    ],
+)
+def test_what_cannot_be_is_one_line(nmt, model, corpus, monkeypatch, options, message, code):
+    monkeypatch.chdir(corpus)
+    result = nmt("attend", "-m", model, *options)
+    assert (result.code, result.out) == (code, "")
+    assert message in result.err
+    assert result.err.count("\n") == 1

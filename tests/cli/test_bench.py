@@ -1,0 +1,84 @@
+import itertools
+import json
+
+import pytest
+
+from nmt.bench import alternate
+from nmt.bench.translation import TRANSLATION_PARTS, lines_of_length
+
+TRAIN = ["bench", "train", "--preset", "tiny", "--updates", "2", "--warmup", "1", "--precision", "fp32"]
+SMALL = [word for key in ("model_size=16", "ffn_size=32", "batch_tokens=128") for word in ("--set", key)]
+
+
+def test_training_is_timed_on_a_data_directory(nmt, data_directory):
+    result = nmt(*TRAIN, *SMALL, data_directory)
+    assert (result.code, result.err) == (0, "")
+    for text in ("target tokens", "padding", "GFLOP/s", "backward", "optimiser"):
+        assert text in result.out
+
+
+def test_training_as_json(nmt):
+    document = json.loads(nmt(*TRAIN, *SMALL, "--length", "8", "--vocab", "40", "--json").out)
+    assert (document["schema"], document["kind"], document["data"]) == (1, "train", "synthetic")
+
+
+def test_translation_is_timed(nmt, model, tmp_path):
+    (tmp_path / "text.fr").write_text("Un homme marche.\n\nDeux enfants.\n" * 3, encoding="utf-8")
+    command = ["bench", "translate", "-m", model, tmp_path / "text.fr", "--beam", "2"]
+    assert "lines/s" in nmt(*command).out
+    document = json.loads(nmt(*command, "--json").out)
+    assert (document["kind"], document["lines"], document["beam"]) == ("translate", 9, 2)
+    assert tuple(document["milliseconds_per_line"]) == TRANSLATION_PARTS
+    assert document["lines_per_second"] * document["seconds"] == pytest.approx(9)
+
+
+def test_lines_are_made_as_long_as_asked_for():
+    assert lines_of_length(["a b c", "d"], 3) == ["a b c", "d a b"]
+    assert lines_of_length(["", ""], 3) == ["", ""]
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """Stand in for the processes of sweeps and comparisons."""
+
+    def run(contender):
+        given = dict(itertools.pairwise(contender.arguments))  # the last of an option's values
+        value = int(given.get("--beam" if "translate" in contender.arguments else "--updates", 0))
+        return {"lines_per_second": 100 / value, "target_tokens_per_second": 50 * value, "peak_memory_mib": 300}
+
+    monkeypatch.setattr(alternate, "_run", run)
+
+
+def test_a_sweep_is_a_table_a_plot_and_json(nmt, answers, tmp_path):
+    command = ["bench", "translate", "--sweep", "beam"]
+    result = nmt(*command, "--plot", tmp_path / "beam.png")
+    assert result.out.splitlines()[1].split() == ["1", "100.0", "300"]
+    assert (tmp_path / "beam.png").read_bytes().startswith(b"\x89PNG")
+    document = json.loads(nmt("-q", *command, "--json").out)
+    assert [run["value"] for run in document["runs"]] == [1, 2, 4, 8, 16]
+
+
+def test_a_comparison_gives_the_ratio_of_medians(nmt, answers):
+    result = nmt("bench", "train", "--updates", "2", "--against", "--updates 8", "--rounds", "2")
+    assert "ratio 0.25 (2 rounds in turn, medians)" in result.out
+    assert "round 2 of 2: --updates 8" in result.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["train", "--sweep", "lenght"], "did you mean 'length'"),
+        (["train", "--sweep", "batch", "--against", "--seed 2"], "exclude each other"),
+        (["translate", "--plot", "x.png"], "--plot draws a sweep"),
+        (["translate", "--rounds", "2"], "--rounds is for a comparison"),
+        (["translate", "--sweep", "beam", "--plot", "x.bmp"], "the name must end in"),
+        (["train", "--against-checkout", "/nowhere"], "no nmt package"),
+        (["train", "--against", "'"], "No closing quotation"),
+        (["translate", "--sweep", "beam", "--plot", "/nowhere/x.png"], "there is no folder"),
+        (["train", "data", "--vocab", "100"], "leave DATA out"),
+    ],
+)
+def test_impossible_requests_are_refused(nmt, options, message):
+    result = nmt("bench", *options)
+    assert result.code == 2
+    assert message in result.err

@@ -1,0 +1,237 @@
+"""CTranslate2 must give what our own searches give."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+
+from nmt.batching import pad_source
+from nmt.checkpoint import load_model
+from nmt.cli import app, frame
+from nmt.config import DecodingOptions
+from nmt.decoding.forced import forced_scores
+from nmt.engines.ct2 import EXPORT, FOLDER, CTranslate2Engine, is_installed, read_export
+from nmt.engines.export import _sinusoids, export_ctranslate2
+from nmt.engines.pytorch import TorchEngine
+from nmt.errors import ModelError, UsageError
+from nmt.manifest import WEIGHTS
+from nmt.nn.positions import sinusoids
+from nmt.resources import shipped_model
+from nmt.special import BOS, EOS, PAD
+from nmt.translator import Translator
+from tests.copying import TEXT
+from tests.tiny import SENTENCES, tiny_model, tiny_tokenizers
+
+pytestmark = pytest.mark.skipif(not is_installed(), reason="ctranslate2 is not installed")
+SHARP = 8.0
+"""Random weights make all tokens nearly equal: scaled up, they have a preference."""
+
+
+def sharpened(path: Path, *, bias: Mapping[int, float] | None = None) -> Path:
+    """The model with weights that decide clearly."""
+    from safetensors.torch import load_file, save_file
+
+    from nmt.files import sha256_file
+
+    weights = {
+        name: tensor * (SHARP if name.startswith(("encoder", "decoder")) and tensor.dim() == 2 else 1)
+        for name, tensor in load_file(path / WEIGHTS).items()
+    }
+    weights["output.linear.bias"][[PAD, BOS]] = -30.0  # CTranslate2 takes them out before the softmax, we after it
+    for token, value in (bias or {}).items():
+        weights["output.linear.bias"][token] = value
+    save_file(weights, path / WEIGHTS)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["sha256"][WEIGHTS] = sha256_file(path / WEIGHTS)
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    return path
+
+
+@pytest.fixture(scope="module", params=["pre", "post", "untied"])
+def exported(request, tmp_path_factory) -> Path:
+    overrides = {"pre": [], "post": ["norm=post", "num_decoder_layers=2"], "untied": ["tie_embeddings=none"]}
+    path = tiny_model(tmp_path_factory.mktemp("exported") / request.param, overrides=overrides[request.param])
+    export_ctranslate2(sharpened(path))
+    return path
+
+
+def engines(path: Path) -> tuple[TorchEngine, CTranslate2Engine]:
+    loaded = load_model(path)
+    return TorchEngine(loaded.model), CTranslate2Engine(path, loaded.tokenizers)
+
+
+def sources(path: Path) -> list[tuple[int, ...]]:
+    tokenizer = load_model(path).tokenizers.source
+    return [tuple(tokenizer.encode(sentence)) for sentence in SENTENCES]
+
+
+def test_greedy_tokens_and_scores_are_those_of_torch(exported):
+    options = DecodingOptions(beam_size=1, max_length_ratio=1.0, max_length_extra=3)
+    ours, theirs = engines(exported)
+    for [mine], [other] in zip(
+        ours.search(sources(exported), options), theirs.search(sources(exported), options), strict=True
+    ):
+        assert other.tokens == mine.tokens
+        assert other.score == pytest.approx(mine.score, rel=1e-3, abs=1e-3)
+        assert other.finished == mine.finished
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0, 1.5])
+def test_scores_are_what_torch_gives_the_same_tokens(exported, length_penalty):
+    """Of every hypothesis of a beam; which are found depends on when a search stops, and that may differ."""
+    options = DecodingOptions(beam_size=4, n_best=4, max_length_extra=3, length_penalty=length_penalty)
+    model = load_model(exported).model
+    _, engine = engines(exported)
+    for sentence, hypotheses in zip(sources(exported), engine.search(sources(exported), options), strict=True):
+        for hypothesis in hypotheses:
+            src, mask = pad_source([sentence], torch.device("cpu"))
+            tgt_out = torch.tensor([hypothesis.tokens])
+            tgt_in = torch.cat([torch.tensor([[BOS]]), tgt_out[:, :-1]], 1)
+            forced = forced_scores(model, src, mask, tgt_in, tgt_out, torch.ones_like(tgt_out, dtype=torch.bool))
+            assert hypothesis.score == pytest.approx(forced.item(), rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.skipif(shipped_model() is None, reason="no model ships")
+def test_the_shipped_model_translates_alike(tmp_path):
+    shutil.copytree(shipped_model(), tmp_path / "model", ignore=shutil.ignore_patterns(FOLDER))
+    export_ctranslate2(tmp_path / "model")
+    ours, theirs = engines(tmp_path / "model")
+    tokenizers, options = load_model(tmp_path / "model").tokenizers, DecodingOptions()
+    lines = [*TEXT, *(sentence for sentence in SENTENCES[:5])]
+    texts = [[t.text for t in Translator(engine, tokenizers, options).translate(lines)] for engine in (ours, theirs)]
+    assert texts[0] == texts[1]
+
+
+def test_each_sentence_has_its_own_greatest_length(exported):
+    options = DecodingOptions(beam_size=2, max_length_ratio=1.0, max_length_extra=0)
+    _, engine = engines(exported)
+    for sentence, [best] in zip(sources(exported), engine.search(sources(exported), options), strict=True):
+        assert len(best.tokens) <= len(sentence) + 1
+
+
+def test_n_best_come_best_first(exported):
+    _, engine = engines(exported)
+    for hypotheses in engine.search(sources(exported), DecodingOptions(beam_size=4, n_best=3, max_length_extra=2)):
+        normalised = [hypothesis.normalised(1.0) for hypothesis in hypotheses]
+        assert len(hypotheses) == 3
+        assert normalised == sorted(normalised, reverse=True)
+
+
+@pytest.mark.parametrize("quantization", ["int8", "int16", "float16", "bfloat16"])
+def test_every_quantization_can_be_read(tmp_path, quantization):
+    path = sharpened(tiny_model(tmp_path / "model"))
+    export_ctranslate2(path, quantization=quantization)
+    engine = CTranslate2Engine(path, load_model(path).tokenizers)
+    assert len(engine.search(sources(path), DecodingOptions())) == len(SENTENCES)
+
+
+def test_a_model_that_wants_to_say_nothing_may(tmp_path):
+    path = tiny_model(tmp_path / "model")
+    sharpened(path, bias={EOS: 100.0})
+    export_ctranslate2(path)
+    ours, theirs = engines(path)
+    for engine in (ours, theirs):
+        assert [best.tokens for [best] in engine.search(sources(path), DecodingOptions())] == [(EOS,)] * len(SENTENCES)
+
+
+def test_a_swapped_tokenizer_is_refused(tmp_path, nmt_main):
+    path = tiny_model(tmp_path / "model")
+    export_ctranslate2(path)
+    (path / "tokenizer.model").write_bytes(tiny_tokenizers(vocab_size=320).source.data)
+    assert nmt_main("translate", "--engine", "ctranslate2", "-m", str(path)) == 4
+
+
+@pytest.fixture
+def nmt_main(monkeypatch) -> Callable[..., int]:
+    """Run a command line on an empty standard input."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+    return lambda *args: frame.run(typer.main.get_command(app), list(args))
+
+
+def test_batches_change_nothing(exported):
+    options = DecodingOptions(beam_size=3, max_length_extra=2)
+    tokenizers = load_model(exported).tokenizers
+    large, small = (CTranslate2Engine(exported, tokenizers, batch_tokens=size) for size in (4096, 1))
+    found = [[best.tokens for [best] in engine.search(sources(exported), options)] for engine in (large, small)]
+    assert found[0] == found[1]
+
+
+def test_positions_are_ours():
+    np.testing.assert_allclose(_sinusoids(300, 16), sinusoids(300, 16).numpy(), atol=1e-4)
+
+
+def test_other_weights_than_exported_are_noticed(tmp_path):
+    path = tiny_model(tmp_path / "model")
+    export_ctranslate2(path)
+    tiny_model(path, seed=2)
+    with pytest.raises(ModelError, match="other weights"):
+        read_export(path)
+
+
+def test_a_damaged_export_is_refused(tmp_path):
+    path = tiny_model(tmp_path / "model")
+    export_ctranslate2(path)
+    file = path / FOLDER / "model.bin"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ModelError, match="damaged"):
+        CTranslate2Engine(path, load_model(path).tokenizers)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format_version": 9, "weights": "", "sha256": {}}'])
+def test_a_damaged_description_is_refused(tmp_path, text):
+    path = tiny_model(tmp_path / "model")
+    export_ctranslate2(path)
+    (path / FOLDER / EXPORT).write_text(text)
+    with pytest.raises(ModelError, match="export"):
+        read_export(path)
+
+
+def test_an_export_is_not_replaced_unasked(tmp_path):
+    path = tiny_model(tmp_path / "model")
+    export_ctranslate2(path)
+    with pytest.raises(UsageError, match="not empty"):
+        export_ctranslate2(path)
+    export_ctranslate2(path, quantization="int8", replace=True)
+    assert read_export(path)["quantization"] == "int8"
+
+
+@pytest.mark.parametrize("changes", [{"min_length_ratio": 0.5}, {"no_repeat_ngram": 2}, {"forbidden": (300,)}])
+def test_what_it_does_otherwise_is_left_to_torch(exported, changes):
+    _, engine = engines(exported)
+    with pytest.raises(UsageError, match="use --engine torch"):
+        engine.search([(5,)], DecodingOptions(**changes))
+
+
+def test_torch_is_not_loaded(tmp_path):
+    path = tiny_model(tmp_path / "model")
+    export_ctranslate2(path)
+    program = (
+        "import sys; from nmt.cli import main; code = main(['translate', '-q', '-m', sys.argv[1]]); "
+        "sys.exit(code or 10 * ('torch' in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], input=b"La gare.\n", capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout.count(b"\n")) == (0, 1)
+
+
+def test_translations_of_whole_lines_are_the_same(exported):
+    ours, theirs = engines(exported)
+    tokenizers, options = load_model(exported).tokenizers, DecodingOptions(beam_size=2, max_length_extra=2)
+    lines = [*SENTENCES, "", " ".join(SENTENCES * 4)]
+    texts = [
+        [t.text for t in Translator(engine, tokenizers, options, max_source_tokens=40).translate(lines)]
+        for engine in (ours, theirs)
+    ]
+    assert texts[0] == texts[1]
+    assert torch.is_inference_mode_enabled() is False

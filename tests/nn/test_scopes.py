@@ -1,0 +1,54 @@
+"""Scopes against direct evaluation, position by position."""
+
+import math
+
+import pytest
+import torch
+
+from nmt.nn.attention import attend
+from nmt.nn.scopes import GlobalScope, MonotonicScope, PredictiveScope
+
+MASK = torch.tensor([[True] * 8, [True] * 5 + [False] * 3])
+
+
+def test_the_global_scope_changes_nothing() -> None:
+    scores = torch.randn(2, 3, 8)
+    assert GlobalScope()(scores, torch.randn(2, 3, 4), torch.arange(3)[None], MASK).equal(scores)
+
+
+def test_local_m_looks_around_its_own_position_and_stays_on_the_source() -> None:
+    scores = torch.randn(2, 7, 8)
+    result = MonotonicScope(2)(scores, torch.randn(2, 7, 4), torch.arange(7)[None], MASK)
+    for sentence, length in enumerate([8, 5]):
+        for t in range(7):
+            for s in range(8):
+                inside = abs(s - min(t, length - 1)) <= 2
+                assert result[sentence, t, s].item() == (scores[sentence, t, s].item() if inside else -math.inf)
+
+
+def test_local_p_is_a_gaussian_around_the_predicted_position() -> None:
+    torch.manual_seed(1)
+    scope, scores, query = PredictiveScope(3, 4), torch.randn(2, 6, 8), torch.randn(2, 6, 4)
+    with torch.no_grad():
+        result = scope(scores, query, torch.arange(6)[None], MASK)
+    w, v = scope.w.weight.double(), scope.v.weight.double()[0]
+    for sentence, length in enumerate([8, 5]):
+        for t in range(6):
+            q = query[sentence, t].double()
+            centre = (length * torch.sigmoid(v @ torch.tanh(w @ q))).item()
+            for s in range(8):
+                expected = scores[sentence, t, s].item() - (s - centre) ** 2 / (2 * 1.5**2)
+                if abs(s - centre) > 3:
+                    assert result[sentence, t, s].item() == -math.inf
+                else:
+                    assert result[sentence, t, s].item() == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def test_the_predicted_position_learns() -> None:
+    torch.manual_seed(1)
+    scope, memory = PredictiveScope(3, 4), torch.randn(2, 8, 5)
+    scores = scope(torch.zeros(2, 1, 8), torch.randn(2, 1, 4), torch.zeros(1, 1, dtype=torch.int64), MASK)
+    attend(scores, memory, MASK).context.square().sum().backward()
+    for parameter in scope.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.abs().max() > 0

@@ -1,0 +1,146 @@
+"""Several processes train as one does that accumulates."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import load_file
+
+from nmt.dataset import DataDirectory
+from nmt.errors import UsageError
+from nmt.training.ranks import Ranks
+
+SETTINGS = [
+    *("batch_tokens=60", "precision=fp32", "threads=1"),
+    *("eval_every=4", "save_every=4", "log_every=1", "average_best=2"),
+]
+
+
+SIZES = {
+    "transformer": ["model_size=16", "ffn_size=32", "num_heads=2"],
+    "gru": ["embedding_size=8", "hidden_size=8"],
+    "attention": ["embedding_size=8", "hidden_size=8", "attention_size=8"],
+}
+
+
+def command(
+    data: Path, out: Path, *, ranks: int, updates: int, settings: list[str], arch: str = "transformer"
+) -> list[str]:
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+    words = [sys.executable, *start, "-m", "nmt", "train", str(data), "--arch", arch, "--preset", "tiny"]
+    words += ["--max-updates", str(updates), "--out", str(out)]
+    return words + [word for setting in [*SETTINGS, *SIZES[arch], *settings] for word in ("--set", setting)]
+
+
+def train(
+    data: DataDirectory,
+    out: Path,
+    *,
+    ranks: int,
+    accumulation: int,
+    updates: int = 8,
+    arch: str = "transformer",
+    more: list[str],
+) -> None:
+    settings = [f"accumulation={accumulation}"]
+    words = command(data.path, out, ranks=ranks, updates=updates, settings=settings, arch=arch)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*words, *more], capture_output=True, text=True, env=environment, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def log(out: Path, kind: str) -> list[dict[str, Any]]:
+    lines = (out / "training" / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [record for record in map(json.loads, lines) if record["type"] == kind]
+
+
+def assert_alike(ours: Path, theirs: Path) -> None:
+    """The same losses, validation scores and weights, to rounding; dropout is on."""
+    assert len(log(ours, "train")) == len(log(theirs, "train")) == 8
+    for mine, other in zip(log(ours, "train"), log(theirs, "train"), strict=True):
+        assert mine["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        assert (mine["epoch"], mine["target_tokens"]) == (other["epoch"], other["target_tokens"])
+    for mine, other in zip(log(ours, "valid"), log(theirs, "valid"), strict=True):
+        assert mine["loss"] == pytest.approx(other["loss"], rel=1e-4)
+        assert mine["bleu"] == pytest.approx(other["bleu"], abs=1e-6)
+    mine, other = (load_file(out / "model.safetensors") for out in (ours, theirs))
+    for name, weight in mine.items():
+        assert weight == pytest.approx(other[name], abs=2e-4), name
+
+
+def test_two_ranks_equal_one_that_accumulates_and_can_go_on_as_one(data: DataDirectory, tmp_path: Path) -> None:
+    train(data, tmp_path / "one", ranks=1, accumulation=2, more=[])
+    train(data, tmp_path / "two", ranks=2, accumulation=1, updates=4, more=[])
+    train(data, tmp_path / "two", ranks=1, accumulation=2, more=["--resume"])
+    assert_alike(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["gru", "attention"])
+def test_recurrent_models_train_together_too(data: DataDirectory, tmp_path: Path, arch: str) -> None:
+    train(data, tmp_path / "one", ranks=1, accumulation=2, arch=arch, more=[])
+    train(data, tmp_path / "two", ranks=2, accumulation=1, arch=arch, more=[])
+    assert_alike(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_one_rank_that_is_asked_to_stop_stops_all(data: DataDirectory, tmp_path: Path) -> None:
+    words = command(data.path, tmp_path / "out", ranks=2, updates=100_000, settings=[])
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True) as agent:
+        time.sleep(12)
+        ranks = subprocess.run(["pgrep", "-P", str(agent.pid)], capture_output=True, text=True, check=False)
+        os.kill(int(ranks.stdout.split()[-1]), signal.SIGTERM)
+        assert agent.wait(timeout=60) != 0
+    saved = list((tmp_path / "out" / "training" / "checkpoints").glob("update-*"))
+    assert saved
+    train(data, tmp_path / "out", ranks=2, accumulation=1, updates=8, more=["--resume"])
+
+
+@pytest.mark.slow
+def test_four_ranks_equal_two_that_accumulate(data: DataDirectory, tmp_path: Path) -> None:
+    train(data, tmp_path / "two", ranks=2, accumulation=2, more=[])
+    train(data, tmp_path / "four", ranks=4, accumulation=1, more=[])
+    assert_alike(tmp_path / "four", tmp_path / "two")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [3.0, 6.0, 9.0])
+def test_a_killed_rank_leaves_nothing_hanging(data: DataDirectory, tmp_path: Path, delay: float) -> None:
+    words = command(data.path, tmp_path / "out", ranks=2, updates=100_000, settings=[])
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as agent:
+        time.sleep(delay)
+        ranks = subprocess.run(["pgrep", "-P", str(agent.pid)], capture_output=True, text=True, check=False)
+        os.kill(int(ranks.stdout.split()[-1]), signal.SIGKILL)
+        assert agent.wait(timeout=60) != 0
+    left = subprocess.run(["pgrep", "-f", str(tmp_path / "out")], capture_output=True, text=True, check=False)
+    assert left.stdout == ""
+
+
+def test_alone_everything_is_its_own() -> None:
+    alone = Ranks()
+    assert alone.leads
+    assert alone.any(True, False) == (True, False)
+    assert alone.sum(1.5, 2.0) == (1.5, 2.0)
+    assert alone.gather({"a": [1]}) == [{"a": [1]}]
+
+
+@pytest.mark.parametrize(("rank", "size"), [("2", "2"), ("-1", "2"), ("x", "2"), ("0", "two")])
+def test_impossible_ranks_are_refused(monkeypatch: pytest.MonkeyPatch, rank: str, size: str) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", size)
+    with pytest.raises(UsageError, match="RANK"):
+        Ranks.from_environment()
+
+
+def test_torchrun_says_who_is_who(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    ranks = Ranks.from_environment()
+    assert (ranks.rank, ranks.size, ranks.local, ranks.local_size) == (3, 4, 1, 2)
+    assert not ranks.leads
