@@ -6,8 +6,16 @@ import pytest
 from nmt.bench import alternate
 from nmt.bench.translation import TRANSLATION_PARTS, lines_of_length
 
+pytestmark = pytest.mark.usefixtures("quick")
 TRAIN = ["bench", "train", "--preset", "tiny", "--updates", "2", "--warmup", "1", "--precision", "fp32"]
 SMALL = [word for key in ("model_size=16", "ffn_size=32", "batch_tokens=128") for word in ("--set", key)]
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """The roof is measured in an instant."""
+    monkeypatch.setattr("nmt.bench.machine._SECONDS", 0.02)
+    monkeypatch.setattr("nmt.bench.machine._SIZES", {"cpu": (64, 64, 64)})
 
 
 def test_training_is_timed_on_a_data_directory(nmt, data_directory):

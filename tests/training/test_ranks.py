@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from safetensors.numpy import load_file
 
 from nmt.dataset import DataDirectory
 from nmt.errors import UsageError
+from nmt.settings import resolve
 from nmt.training.ranks import Ranks
+from nmt.training.trainer import Trainer
 
 SETTINGS = [
     *("batch_tokens=60", "precision=fp32", "threads=1"),
@@ -50,6 +53,12 @@ def train(
 ) -> None:
     settings = [f"accumulation={accumulation}"]
     words = command(data.path, out, ranks=ranks, updates=updates, settings=settings, arch=arch)
+    if ranks == 1:  # without a process of its own
+        run = resolve(arch, preset="tiny", environment={}, overrides=[*SETTINGS, *SIZES[arch], *settings])
+        run = replace(run, training=replace(run.training, max_updates=updates))
+        trainer = Trainer(data, run, out, report=lambda record: None, should_stop=lambda: False)
+        assert trainer.run(resume="--resume" in more).reason == "complete"
+        return
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*words, *more], capture_output=True, text=True, env=environment, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
