@@ -123,5 +123,46 @@ def length_histogram(lengths: Sequence[tuple[int, int, int]]) -> str:
     return _svg("Histogram of lengths", parts)
 
 
+class Curve(NamedTuple):
+    """Values at some of the places of the x axis; `None` where there is none."""
+
+    label: str
+    values: Sequence[float | None]
+    low: Sequence[float | None] = ()
+    high: Sequence[float | None] = ()
+
+
+def line_chart(title: str, places: Sequence[str], curves: Sequence[Curve], *, below: str) -> str:
+    """Curves over named places, with bands from `low` to `high` where there are any; a key above."""
+    tops = [value for curve in curves for value in (*curve.values, *curve.high) if value is not None]
+    axes = _Axes(max(tops, default=1.0), len(places))
+    parts = axes.grid()
+    for number, curve in enumerate(curves):
+        colour = number % 6
+        points = [(axes.x(i + 0.5), v) for i, v in enumerate(curve.values) if v is not None]
+        band = [
+            (axes.x(i + 0.5), low, high)
+            for i, (low, high) in enumerate(zip(curve.low, curve.high, strict=True))
+            if low is not None and high is not None
+        ]
+        if len(band) > 1:
+            outline = [f"{x:.1f},{axes.y(high):.1f}" for x, _, high in band]
+            outline += [f"{x:.1f},{axes.y(max(low, 0.0)):.1f}" for x, low, _ in reversed(band)]
+            parts.append(f'<polygon class="band f{colour}" points="{" ".join(outline)}"/>')
+        path = "M" + "L".join(f"{x:.1f} {axes.y(value):.1f}" for x, value in points) if points else ""
+        parts.append(f'<path class="curve c{colour}" d="{path}"/>')
+        for x, value in points:
+            mark = f'<circle class="f{colour}" cx="{x:.1f}" cy="{axes.y(value):.1f}" r="3">'
+            parts.append(f"{mark}<title>{escape(curve.label)}: {value:.1f}</title></circle>")
+        left = LEFT + 150 * number
+        parts.append(f'<rect class="f{colour}" x="{left}" y="3" width="14" height="4"/>')
+        parts.append(f'<text x="{left + 20}" y="10">{escape(curve.label[:18])}</text>')
+    every = max(1, math.ceil(len(places) / 14))
+    for i in range(0, len(places), every):
+        parts.append(_label("label", axes.x(i + 0.5), HEIGHT - 26.0, places[i]))
+    parts.append(_label("label", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8.0, below))
+    return _svg(title, parts)
+
+
 def _range(index: int, size: int) -> str:
     return str(index * size) if size == 1 else f"{index * size}-{index * size + size - 1}"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from nmt.cli import attend, average, bench, data, doctor, export, frame, info, score, train, translate
+from nmt.cli import attend, average, bench, compare, data, doctor, export, frame, info, score, train, translate
 from nmt.cli import eval as evaluation
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ for _name, _function in (
     ("average", average.average),
     ("export", export.export),
     ("attend", attend.attend),
+    ("compare", compare.compare),
 ):
     app.command(_name, cls=frame.Command)(_function)
 for _name, _group in (("data", data.app), ("bench", bench.app)):

@@ -79,7 +79,7 @@ def evaluate(
         from nmt.report import check_report_path
 
         check_report_path(report)
-    where = _Where(src=src, ref=tuple(ref or ()), test=test, data=data, split=split)
+    where = Where(src=src, ref=tuple(ref or ()), test=test, data=data, split=split)
     for option, output in (("--save-hyp", save_hyp), ("--report", report)):
         if output is not None:
             _check_output(option, output, [path for path in (src, hyp, *where.ref, *where.test_files()) if path])
@@ -112,7 +112,7 @@ def evaluate(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Where:
+class Where:
     """The options that say what to evaluate on."""
 
     src: Path | None
@@ -225,7 +225,7 @@ def _refuse_with_hyp(search: dict[str, Any]) -> None:
         raise UsageError(f"{given[0]} has no meaning with --hyp: those translations are already made")
 
 
-def _score_file(hyp: Path, where: _Where, *, examples: bool) -> _Done:
+def _score_file(hyp: Path, where: Where, *, examples: bool) -> _Done:
     from nmt.evaluation import evaluate as evaluate_hyps
     from nmt.lines import LineReader
     from nmt.report import EXAMPLES
@@ -241,7 +241,7 @@ def _score_file(hyp: Path, where: _Where, *, examples: bool) -> _Done:
     return _Done(evaluation=evaluation, model=None, decoding=None, hyp=console.visible(str(hyp)))
 
 
-def _translate(where: _Where, search: dict[str, Any], *, examples: bool) -> _Done:
+def _translate(where: Where, search: dict[str, Any], *, examples: bool) -> _Done:
     from nmt.config import DecodingOptions
     from nmt.evaluation import translate_and_evaluate
     from nmt.manifest import WEIGHTS, read_manifest

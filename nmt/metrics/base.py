@@ -56,7 +56,7 @@ def looks_tokenised(hyps: Sequence[str]) -> bool:
     return detached >= 100 or (detached >= 10 and 2 * detached >= len(hyps))
 
 
-def _columns(hyps: Sequence[str], refs: References) -> list[list[str | None]]:
+def reference_columns(hyps: Sequence[str], refs: References) -> list[list[str | None]]:
     """References as sacreBLEU wants them: one column each, `None` where a line has fewer.
 
     A blank reference counts only where the line has no other.
@@ -96,7 +96,7 @@ def score_corpus(
         DataError: no lines, or not as many references as hypotheses.
         UsageError: `SACREBLEU_SEED` is no seed.
     """
-    columns = _columns(hyps, refs)
+    columns = reference_columns(hyps, refs)
     metric = make()
     _use_plain_numbers(metric)
     seed = os.environ.get("SACREBLEU_SEED", "12345")

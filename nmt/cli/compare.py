@@ -1,0 +1,119 @@
+"""`nmt compare`: several models on one test set."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nmt.cli import console
+from nmt.cli.engine import EngineChoice, load_translator
+from nmt.cli.eval import Where
+from nmt.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from nmt.comparison import System
+    from nmt.config import DecodingOptions
+    from nmt.testset import TestSet
+
+
+def compare(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL", help="Model directories, the baseline first.")],
+    src: Annotated[Path | None, typer.Option("--src", help="File of source lines.")] = None,
+    ref: Annotated[list[Path] | None, typer.Option("--ref", help="File of references; give several.")] = None,
+    test: Annotated[str | None, typer.Option("--test", metavar="SPEC", help="Parallel text.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Data directory to take the text from.")] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="valid or test, with --data.", show_default="test")
+    ] = None,
+    beam: Annotated[int, typer.Option("--beam", min=1, help="Beam size; 1 is greedy search.")] = 5,
+    engine: Annotated[str, typer.Option("--engine", help="auto, torch or ctranslate2.")] = "auto",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    report: Annotated[Path | None, typer.Option("--report", help="Write a report, FILE.md or FILE.html.")] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Compare models: scores with paired bootstrap, BLEU by length, cost, and where they differ.
+
+    Examples:
+        nmt compare checkpoints/gru checkpoints/attention --data data/demo
+        nmt compare checkpoints/* --test data/multi30k/test_2016_flickr --report ladder.html
+
+    p is how often chance alone makes a difference as large as that from the first model (paired bootstrap, 1,000
+    resamples). Training time and speed come from the models' manifests and logs.
+    """
+    if report is not None:
+        from nmt.report import check_report_path
+
+        check_report_path(report)
+    if len(models) < 2:
+        raise UsageError("give at least two models")
+    from nmt.comparison import compare as bring_together
+    from nmt.config import DecodingOptions
+    from nmt.manifest import read_manifest
+
+    where = Where(src=src, ref=tuple(ref or ()), test=test, data=data, split=split)
+    directions = [read_manifest(model)["direction"] for model in models]
+    for model, direction in zip(models, directions, strict=True):
+        if direction != directions[0]:
+            first = "-".join(directions[0].values())
+            raise DataError(f"{model} translates {'-'.join(direction.values())}, {models[0]} {first}")
+    test_set = where.read(directions[0]["source"], directions[0]["target"], needs_sources=True)
+    choice = EngineChoice(engine=engine, device=device)
+    options = DecodingOptions(beam_size=beam)
+    names = _names(models)
+    systems = [_evaluate(model, name, test_set, options, choice) for model, name in zip(models, names, strict=True)]
+    comparison = bring_together(test_set, systems)
+    if report is not None:
+        from nmt.comparison_report import write_comparison
+
+        write_comparison(report, comparison)
+    if json_output:
+        print(json.dumps({"schema": 1, **comparison.as_dict()}, ensure_ascii=False, indent=2, allow_nan=False))
+        return
+    from nmt.comparison_report import length_table, model_table, score_table, signature
+
+    console.say(f"{comparison.test}, {comparison.lines:,} lines, {signature(comparison)}")
+    for header, rows in (score_table(comparison), model_table(comparison), length_table(comparison)):
+        console.say()
+        console.table([header, *rows], right=frozenset(range(1, len(header))))
+
+
+def _names(models: Sequence[Path]) -> list[str]:
+    """The last part of each path, or all of it where that is not enough to tell them apart."""
+    last = [model.resolve().name for model in models]
+    counts = Counter(last)
+    names = [name if counts[name] == 1 else str(model) for name, model in zip(last, models, strict=True)]
+    if len(set(names)) < len(names):
+        raise UsageError("the same model was given twice")
+    return names
+
+
+def _evaluate(model: Path, name: str, test: "TestSet", options: "DecodingOptions", choice: EngineChoice) -> "System":
+    from nmt.comparison import System, read_curve
+    from nmt.evaluation import translate_and_evaluate
+    from nmt.manifest import WEIGHTS, read_manifest
+
+    manifest: dict[str, Any] = read_manifest(model)
+    translator = load_translator(model, options, choice)
+    with console.progress_bar(name) as progress:
+        evaluation, translations = translate_and_evaluate(translator, test, progress=progress)
+    training = manifest.get("training") or {}
+    seconds, tokens = _positive(training.get("seconds")), _positive(training.get("target_tokens"))
+    return System(
+        name=name,
+        architecture=str(manifest["architecture"]),
+        parameters=int(manifest["parameters"]),
+        megabytes=(model / WEIGHTS).stat().st_size / 1e6,
+        training_minutes=None if seconds is None else seconds / 60,
+        training_tokens_per_second=None if seconds is None or tokens is None else tokens / seconds,
+        curve=read_curve(model / "training" / "log.jsonl"),
+        evaluation=evaluation,
+        hyps=tuple(translation.text for translation in translations),
+    )
+
+
+def _positive(value: object) -> float | None:
+    """A number from a manifest, if it is one that can be divided by."""
+    return float(value) if isinstance(value, int | float) and value > 0 else None

@@ -1,0 +1,139 @@
+"""Several models on one test set: what differs, and whether by more than chance."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from nmt.evaluation import LENGTH_BUCKETS, Evaluation
+from nmt.metrics import chrf
+from nmt.metrics.base import bootstrap_samples
+from nmt.metrics.significance import Difference, paired_bootstrap
+from nmt.testset import TestSet
+
+LEVELS: Final = (10, 20, 30, 40, 50, 60)
+"""Validation BLEU whose first time is looked up in the logs."""
+SHOWN: Final = 10
+"""Sentences on which systems differ most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """One model and what came of it."""
+
+    name: str
+    architecture: str
+    parameters: int
+    megabytes: float
+    """Of its weights on disk."""
+    training_minutes: float | None
+    training_tokens_per_second: float | None
+    curve: tuple[tuple[float, float], ...]
+    """Validations of its training: (minutes, BLEU); empty where no log lies beside the model."""
+    evaluation: Evaluation
+    hyps: tuple[str, ...]
+
+    def minutes_to(self, bleu: float) -> float | None:
+        """Minutes of training until validation BLEU was at least so much."""
+        return next((minutes for minutes, score in self.curve if score >= bleu), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disagreement:
+    """A sentence that one system translates much better than another."""
+
+    line: int
+    source: str
+    refs: tuple[str, ...]
+    hyps: tuple[str, ...]
+    """In the order of the systems."""
+    scores: tuple[float, ...]
+    """Sentence chrF2 of each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """All of it."""
+
+    test: str
+    lines: int
+    systems: tuple[System, ...]
+    differences: dict[str, Difference]
+    """Of every system but the first from the first."""
+    disagreements: tuple[Disagreement, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "test": self.test,
+            "lines": self.lines,
+            "systems": [
+                {
+                    "name": system.name,
+                    "architecture": system.architecture,
+                    "parameters": system.parameters,
+                    "megabytes": system.megabytes,
+                    "training_minutes": system.training_minutes,
+                    "training_tokens_per_second": system.training_tokens_per_second,
+                    "validations": [{"minutes": m, "bleu": b} for m, b in system.curve],
+                    "p_value": self.differences[system.name]._asdict() if system.name in self.differences else None,
+                    **system.evaluation.as_dict(),
+                }
+                for system in self.systems
+            ],
+        }
+
+
+def compare(test: TestSet, systems: Sequence[System]) -> Comparison:
+    """Bring systems together; the first is what the others are measured against."""
+    hyps = {system.name: system.hyps for system in systems}
+    return Comparison(
+        test=test.name,
+        lines=len(test.refs),
+        systems=tuple(systems),
+        differences=paired_bootstrap(hyps, test.refs, bootstrap_samples(len(test.refs))),
+        disagreements=_disagreements(test, systems),
+    )
+
+
+def _disagreements(test: TestSet, systems: Sequence[System]) -> tuple[Disagreement, ...]:
+    scores = [chrf.sentence_scores(system.hyps, test.refs) for system in systems]
+    spread = [max(several) - min(several) for several in zip(*scores, strict=True)]
+    worst = sorted(range(len(spread)), key=lambda i: (-spread[i], i))[:SHOWN]
+    sources = test.sources or [""] * len(spread)
+    return tuple(
+        Disagreement(
+            line=i + 1,
+            source=sources[i],
+            refs=tuple(test.refs[i]),
+            hyps=tuple(system.hyps[i] for system in systems),
+            scores=tuple(several[i] for several in scores),
+        )
+        for i in worst
+        if spread[i] > 0
+    )
+
+
+def bucket_labels(systems: Sequence[System]) -> list[str]:
+    """Labels of the source lengths that the test set has, short ones first."""
+    labels = {bucket.label for system in systems for bucket in system.evaluation.buckets}
+    known = [f"{low}+" if high is None else f"{low}-{high}" for low, high in LENGTH_BUCKETS]
+    return [label for label in known if label in labels]
+
+
+def read_curve(log: Path) -> tuple[tuple[float, float], ...]:
+    """Validations of a training log: (minutes, BLEU); nothing where there is no log, or none that can be read."""
+    found = []
+    try:
+        lines = log.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError):
+        return ()
+    for line in lines:
+        try:
+            record = json.loads(line) if line else {}
+            if record.get("type") == "valid":
+                found.append((float(record["seconds"]) / 60, float(record["bleu"])))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            continue
+    return tuple(found)

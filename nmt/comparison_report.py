@@ -1,0 +1,166 @@
+"""A comparison as a page to keep: Markdown, or one HTML file that needs nothing else."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nmt.charts import Curve, line_chart
+from nmt.comparison import LEVELS, Comparison, System, bucket_labels
+from nmt.files import atomic_file
+from nmt.page import html_page, html_table, markdown_table
+from nmt.report import interval_text
+
+CURVE_PLACES = 24
+"""Places of the time axis."""
+
+Table = tuple[list[str], list[list[str]]]
+"""Header and rows."""
+
+
+def write_comparison(path: Path, comparison: Comparison) -> None:
+    """Write the report as the suffix of `path` says, whole or not at all."""
+    text = markdown(comparison) if path.suffix == ".md" else html(comparison)
+    with atomic_file(path) as file:
+        file.write(text.encode())
+
+
+def score_table(comparison: Comparison) -> Table:
+    """Scores with intervals; p is how often chance alone makes a difference as large as that from the first."""
+    header = ["model", "BLEU", "95 %", "p", "chrF2", "p", "TER", "loops", "sentences/s"]
+    rows = []
+    for system in comparison.systems:
+        scores, difference = system.evaluation.scores, comparison.differences.get(system.name)
+        speed = system.evaluation.speed
+        rows.append(
+            [
+                system.name,
+                f"{scores['bleu'].value:.2f}",
+                interval_text(scores["bleu"]).strip(),
+                "" if difference is None else f"{difference.bleu:.3f}",
+                f"{scores['chrf'].value:.2f}",
+                "" if difference is None else f"{difference.chrf:.3f}",
+                f"{scores['ter'].value:.2f}",
+                f"{system.evaluation.looping:,}",
+                "" if speed is None else f"{speed.sentences_per_second:,.1f}",
+            ]
+        )
+    return header, rows
+
+
+def model_table(comparison: Comparison) -> Table:
+    """What the models are, and what they cost."""
+    reached = [level for level in LEVELS if any(system.minutes_to(level) is not None for system in comparison.systems)]
+    header = ["model", "architecture", "parameters", "MB", "training min", "train tok/s"]
+    header += [f"min to {level} BLEU" for level in reached]
+    rows = []
+    for system in comparison.systems:
+        minutes = [system.minutes_to(level) for level in reached]
+        rows.append(
+            [
+                system.name,
+                system.architecture,
+                f"{system.parameters:,}",
+                f"{system.megabytes:.1f}",
+                _number(system.training_minutes, ".1f"),
+                _number(system.training_tokens_per_second, ",.0f"),
+                *(_number(value, ".1f") for value in minutes),
+            ]
+        )
+    return header, rows
+
+
+def length_table(comparison: Comparison) -> Table:
+    """BLEU by words of the source."""
+    labels = bucket_labels(comparison.systems)
+    by_label = {b.label: b.lines for system in comparison.systems for b in system.evaluation.buckets}
+    header = ["model", *(f"{label} ({by_label[label]:,})" for label in labels)]
+    rows = []
+    for system in comparison.systems:
+        found = {bucket.label: bucket.bleu for bucket in system.evaluation.buckets}
+        rows.append([system.name, *(f"{found[label].value:.1f}" if label in found else "" for label in labels)])
+    return header, rows
+
+
+def disagreement_rows(comparison: Comparison) -> Table:
+    """The sentences on which the systems differ most."""
+    header = ["line", "who", "chrF2", "text"]
+    rows = []
+    for item in comparison.disagreements:
+        rows.append([str(item.line), "source", "", item.source])
+        rows += [["", "reference", "", ref] for ref in item.refs]
+        for system, hyp, score in zip(comparison.systems, item.hyps, item.scores, strict=True):
+            rows.append(["", system.name, f"{score:.0f}", hyp or "(empty)"])
+    return header, rows
+
+
+def signature(comparison: Comparison) -> str:
+    """Of BLEU."""
+    return comparison.systems[0].evaluation.scores["bleu"].signature
+
+
+def markdown(comparison: Comparison) -> str:
+    """The report as Markdown."""
+    sections = [
+        ("Scores", score_table(comparison), range(1, 9)),
+        ("Models", model_table(comparison), range(2, 20)),
+        ("BLEU by source words (lines)", length_table(comparison), range(1, 10)),
+        ("Where they differ most", disagreement_rows(comparison), (2,)),
+    ]
+    parts = [f"# {_title(comparison)}\n"]
+    for title, (header, rows), numbers in sections:
+        if len(header) > 1 and rows:
+            parts += [f"## {title}\n", markdown_table(header, rows, tuple(numbers))]
+    return "\n".join([*parts, f"`{signature(comparison)}`", ""])
+
+
+def html(comparison: Comparison) -> str:
+    """The report as one HTML page."""
+    parts = ["<h2>Scores</h2>\n", html_table(*score_table(comparison), range(1, 9), "scores-table")]
+    parts.append(f'<p class="soft">p: paired bootstrap against the first. {signature(comparison)}</p>\n')
+    parts += ["<h2>Models</h2>\n", html_table(*model_table(comparison), range(2, 20), "models")]
+    labels = bucket_labels(comparison.systems)
+    if labels:
+        parts += ["<h2>BLEU by source words</h2>\n", _length_chart(comparison.systems, labels)]
+        parts.append(html_table(*length_table(comparison), range(1, 10), "lengths"))
+    if any(system.curve for system in comparison.systems):
+        parts += ["<h2>Validation BLEU by minutes of training</h2>\n", _curve_chart(comparison.systems)]
+    if comparison.disagreements:
+        parts += ["<h2>Where they differ most</h2>\n", html_table(*disagreement_rows(comparison), (2,), "examples")]
+    return html_page(_title(comparison), parts)
+
+
+def _title(comparison: Comparison) -> str:
+    return f"{len(comparison.systems)} models on {comparison.test}"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _length_chart(systems: Sequence[System], labels: Sequence[str]) -> str:
+    curves = []
+    for system in systems:
+        found = {bucket.label: bucket.bleu for bucket in system.evaluation.buckets}
+        scores = [found.get(label) for label in labels]
+        curves.append(
+            Curve(
+                system.name,
+                [None if score is None else score.value for score in scores],
+                [None if score is None else score.low for score in scores],
+                [None if score is None else score.high for score in scores],
+            )
+        )
+    return line_chart("BLEU by source words", labels, curves, below="words of the source")
+
+
+def _curve_chart(systems: Sequence[System]) -> str:
+    """Each validation at the nearest of some places on the time axis; a later one takes an earlier one's place."""
+    longest = max(minutes for system in systems for minutes, _ in system.curve)
+    step = max(longest / CURVE_PLACES, 1e-9)
+    curves = []
+    for system in systems:
+        values: list[float | None] = [None] * CURVE_PLACES
+        for minutes, bleu in system.curve:
+            values[min(CURVE_PLACES - 1, int(minutes / step))] = bleu
+        curves.append(Curve(system.name, values))
+    places = [f"{(i + 0.5) * step:.0f}" for i in range(CURVE_PLACES)]
+    return line_chart("Validation BLEU", places, curves, below="minutes")

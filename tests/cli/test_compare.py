@@ -1,0 +1,61 @@
+import json
+
+import pytest
+
+from tests.tiny import tiny_model
+
+
+@pytest.fixture
+def models(tmp_path):
+    facts = {"training": {"seconds": 60.0, "target_tokens": 6000}}
+    return [tiny_model(tmp_path / "one", facts=facts), tiny_model(tmp_path / "two", seed=2)]
+
+
+@pytest.fixture
+def text(tmp_path):
+    (tmp_path / "test.tsv").write_text("La gare.\tThe station.\nUn homme.\tA man.\n" * 3, encoding="utf-8")
+    return tmp_path / "test.tsv"
+
+
+def test_models_are_compared_in_tables_and_a_report(nmt, models, text, tmp_path):
+    result = nmt("compare", *models, "--test", text, "--beam", "1", "--report", tmp_path / "report.html")
+    assert (result.code, result.err) == (0, "")
+    assert "BLEU" in result.out
+    assert "100" in next(line for line in result.out.splitlines() if line.startswith("one") and "transformer" in line)
+    assert "<svg" in (tmp_path / "report.html").read_text()
+
+
+def test_json(nmt, models, text):
+    document = json.loads(nmt("compare", *models, "--test", text, "--beam", "1", "--json").out)
+    assert document["lines"] == 6
+    assert [system["training_tokens_per_second"] for system in document["systems"]] == [100.0, None]
+
+
+def test_equal_names_are_told_apart(nmt, models, text, tmp_path):
+    other = tiny_model(tmp_path / "other" / "one", seed=3)
+    document = json.loads(nmt("compare", models[0], other, "--test", text, "--beam", "1", "--json").out)
+    assert [system["name"] for system in document["systems"]] == [str(models[0]), str(other)]
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "code"),
+    [
+        (lambda models, tmp: models[:1], "give at least two models", 2),
+        (lambda models, tmp: [models[0], models[0]], "the same model was given twice", 2),
+        (lambda models, tmp: [models[0], tmp / "nothing"], "no model at", 4),
+        (
+            lambda models, tmp: [
+                models[0],
+                tiny_model(tmp / "x", facts={"direction": {"source": "en", "target": "fr"}}),
+            ],
+            "translates en-fr",
+            3,
+        ),
+        (lambda models, tmp: [*models, "--report", "x.pdf"], "must end in .md or .html", 2),
+    ],
+)
+def test_what_cannot_be_is_one_line(nmt, models, text, tmp_path, change, message, code):
+    result = nmt("compare", *change(models, tmp_path), "--test", text)
+    assert (result.code, result.out) == (code, "")
+    assert message in result.err
+    assert result.err.count("\n") == 1
