@@ -9,6 +9,7 @@ from nmt.errors import UsageError
 
 TieEmbeddings = Literal["none", "output", "all"]
 Precision = Literal["auto", "fp32", "bf16"]
+QueryName = Literal["state", "token", "context", "state+token", "state+context", "token+context", "state+token+context"]
 ScopeName = Literal["global", "local-m", "local-p"]
 ScoreName = Literal[
     "additive",
@@ -63,6 +64,10 @@ class GRUConfig:
         _check_recurrent(self)
 
 
+SAME_WIDTH: Final = frozenset({"dot", "scaled_dot", "cosine", "gaussian", "boxcar", "epanechnikov"})
+"""Scores that compare query and key element by element."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AttentionGRUConfig:
     """Recurrent encoder–decoder with attention (Bahdanau et al. 2015, Luong et al. 2015)."""
@@ -76,6 +81,7 @@ class AttentionGRUConfig:
     placement: Literal["before", "after"] = setting(
         "before", "look up before the cell, into the recurrence (Bahdanau), or after it (Luong)"
     )
+    query: QueryName = setting("state", "what looks up: decoder state, previous token, previous context, side by side")
     input_feeding: bool = setting(False, "placement after: the attentional vector enters the next step")
     attention_size: int = setting(256, "hidden width of the scores additive and concat")
     attention_positions: int = setting(128, "source positions that the score location knows")
@@ -86,11 +92,20 @@ class AttentionGRUConfig:
     dropout: float = setting(0.2, "probability of dropping an activation")
     tie_embeddings: TieEmbeddings = setting("all", "share target embedding and output layer, or the source's too")
 
+    @property
+    def query_size(self) -> int:
+        """Width of what looks up."""
+        widths = {"state": self.hidden_size, "token": self.embedding_size, "context": self.hidden_size}
+        return sum(widths[part] for part in self.query.split("+"))
+
     def __post_init__(self) -> None:
         _check_positive(self, "attention_size", "attention_positions", "window")
         fits = self.placement == "after" or not self.input_feeding
         rule = 'it needs placement = "after": before the cell the context is fed anyway'
         _require(fits, "input_feeding", "true", rule)
+        same = self.query_size == self.hidden_size or self.score not in SAME_WIDTH
+        rule = f"the score {self.score} needs a query as wide as hidden_size = {self.hidden_size}"
+        _require(same, "query", f"{self.query} ({self.query_size} wide)", rule)
         _require(0 < self.bandwidth < math.inf, "bandwidth", self.bandwidth, "it must be above 0")
         _check_recurrent(self)
 

@@ -118,3 +118,10 @@ def test_input_feeding_belongs_after_the_cell() -> None:
 @pytest.mark.parametrize(("source", "longest"), [(1, 22), (10, 40), (10**9, 1_000_000)])
 def test_the_longest_translation_follows_the_source(source: int, longest: int) -> None:
     assert DecodingOptions().longest(source) == longest
+
+
+def test_scores_that_compare_element_by_element_need_a_query_of_that_width() -> None:
+    assert run("attention", overrides=["query=state+token", "score=general"]).model.query_size == 640 + 256
+    assert run("attention", overrides=["query=context", "score=dot"]).model.query_size == 640
+    with pytest.raises(UsageError, match="the score dot needs a query as wide as hidden_size = 640"):
+        run("attention", overrides=["query=state+token", "score=dot"])

@@ -2,17 +2,20 @@
 
 Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473, and Luong et al. 2015, https://arxiv.org/abs/1508.04025.
 
+`query` says what looks up: the state as in both papers, the embedding of the previous token, the previous context, or
+several side by side.
+
 `placement = "before"` is Bahdanau's: the old state looks up a context, which enters the recurrence and the readout.
 `placement = "after"` is Luong's: the new state looks it up, and both make the attentional vector that is read out and,
-with `input_feeding`, enters the next step. Without it no step depends on an earlier look-up: in training all are
-computed at once.
+with `input_feeding`, enters the next step. Where neither that vector nor the previous context is used again, no step
+depends on an earlier look-up: in training all are computed at once.
 
 Departures: GRU as in torch (see `nn/recurrent.py`); the first state reads both directions of the encoder; Bahdanau's
 readout sees the new state s_i where the paper has s_{i-1}; the attentional vector is as wide as the embeddings;
 dropout; the state that queries is the top layer's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -41,6 +44,8 @@ class AttentionGRUState(DecoderState):
     """Target tokens read so far."""
     fed: Float[Tensor, "N E"] | None
     """The last attentional vector, with input feeding."""
+    context: Float[Tensor, "N D"] | None
+    """The last context, where the query holds it."""
     memory: Float[Tensor, "B S D"] = per_sentence()
     keys: Float[Tensor, "B S A"] = per_sentence()
     src_mask: Bool[Tensor, "B S"] = per_sentence()
@@ -53,6 +58,7 @@ class AttentionGRUSeq2Seq(Seq2Seq[AttentionGRUState]):
         super().__init__()
         size, hidden = config.embedding_size, config.hidden_size
         self.after, self.feeding = config.placement == "after", config.input_feeding
+        self.query = config.query.split("+")
         self.src_embedding, self.tgt_embedding = source_and_target_embeddings(
             source_vocab_size, target_vocab_size, size, config.tie_embeddings
         )
@@ -68,14 +74,14 @@ class AttentionGRUSeq2Seq(Seq2Seq[AttentionGRUState]):
         )
         self.score = build_score(
             config.score,
-            hidden,
+            config.query_size,
             hidden,
             attention_size=config.attention_size,
             positions=config.attention_positions,
             bandwidth=config.bandwidth,
             learn_bandwidth=config.learn_bandwidth,
         )
-        self.scope = build_scope(config.scope, window=config.window, query_size=hidden)
+        self.scope = build_scope(config.scope, window=config.window, query_size=config.query_size)
         looked_up = hidden if not self.after else size if self.feeding else 0
         inputs = [size + looked_up] + [hidden] * (config.num_layers - 1)
         self.cells: Stack[Cell] = Stack(make_cell(config.cell, width, hidden) for width in inputs)
@@ -93,13 +99,15 @@ class AttentionGRUSeq2Seq(Seq2Seq[AttentionGRUState]):
         layers = self.bridge(encoded.final)
         steps = torch.zeros(len(src), dtype=torch.int64, device=src.device)
         fed = layers[0].new_zeros(len(src), self.tgt_embedding.embedding_dim) if self.feeding else None
-        return AttentionGRUState(layers, steps, fed, memory, self.score.project_keys(memory), src_mask)
+        context = memory.new_zeros(len(src), memory.shape[-1]) if "context" in self.query else None
+        return AttentionGRUState(layers, steps, fed, context, memory, self.score.project_keys(memory), src_mask)
 
     def step(self, tokens: Int[Tensor, " N"], state: AttentionGRUState) -> StepOutput[AttentionGRUState]:
         """Look up with the old state and advance every layer, or the other way round."""
         embedded = self.dropout(self.tgt_embedding(tokens) * self.scale)
         if not self.after:
-            context, weights = self._look_up(self.cells[-1].output(state.layers[-1]), state)
+            hidden = self.cells[-1].output(state.layers[-1])
+            context, weights = self._look_up(self._query(hidden, embedded, state.context), state)
             x = torch.cat([embedded, context.to(embedded.dtype)], -1)
         else:
             x = embedded if state.fed is None else torch.cat([embedded, state.fed.to(embedded.dtype)], -1)
@@ -110,13 +118,27 @@ class AttentionGRUSeq2Seq(Seq2Seq[AttentionGRUState]):
         if not self.after:
             features = self.dropout(self.readout(x, embedded, context))
         else:
-            context, weights = self._look_up(x, state)
+            context, weights = self._look_up(self._query(x, embedded, state.context), state)
             features = self.dropout(self.readout(context, x))
         fed = features if self.feeding else None
-        new = AttentionGRUState(tuple(layers), state.steps + 1, fed, state.memory, state.keys, state.src_mask)
+        new = replace(
+            state,
+            layers=tuple(layers),
+            steps=state.steps + 1,
+            fed=fed,
+            context=None if state.context is None else context.to(state.context.dtype),
+        )
         return StepOutput(self.output(features), new, weights)
 
-    def _look_up(self, query: Float[Tensor, "N H"], state: AttentionGRUState) -> Attended:
+    def _query(
+        self, hidden: Float[Tensor, "*N H"], embedded: Float[Tensor, "*N E"], context: Float[Tensor, "*N D"] | None
+    ) -> Float[Tensor, "*N Q"]:
+        """What looks up, from the state, the embedding of the last token and the last context."""
+        parts = {"state": hidden, "token": embedded, "context": context}
+        chosen = [part for name in self.query if (part := parts[name]) is not None]
+        return chosen[0] if len(chosen) == 1 else torch.cat([part.to(chosen[0].dtype) for part in chosen], -1)
+
+    def _look_up(self, query: Float[Tensor, "N Q"], state: AttentionGRUState) -> Attended:
         """The K rows of a sentence are K queries over one memory: (B*K, H) -> (B, K, H)."""
         grouped = query.reshape(len(state.memory), -1, query.shape[-1])
         steps = state.steps.view(len(state.memory), -1)
@@ -130,7 +152,7 @@ class AttentionGRUSeq2Seq(Seq2Seq[AttentionGRUState]):
         """All steps at once where none depends on an earlier look-up, else in a loop."""
         state = self.encode(src, src_mask)
         embedded = self.dropout(self.tgt_embedding(tgt_in) * self.scale)
-        if self.after and not self.feeding:
+        if self.after and not self.feeding and "context" not in self.query:
             return self._at_once(state, embedded)
         return self._in_a_loop(state, embedded)
 
@@ -141,7 +163,8 @@ class AttentionGRUSeq2Seq(Seq2Seq[AttentionGRUState]):
         for index, (cell, initial) in enumerate(zip(self.cells, state.layers, strict=True)):
             x = cell.output(run_cell(cell, self.dropout(x) if index else x, everywhere, initial))
         steps = torch.arange(x.shape[1], device=x.device)[None]
-        scores = self.scope(self.score(x, state.keys), x, steps, state.src_mask)
+        query = self._query(x, embedded, None)
+        scores = self.scope(self.score(query, state.keys), query, steps, state.src_mask)
         context = attend(scores, state.memory, state.src_mask).context
         features: Tensor = self.dropout(self.readout(context, x))
         return features
@@ -159,10 +182,14 @@ class AttentionGRUSeq2Seq(Seq2Seq[AttentionGRUState]):
         vector = self.readout if isinstance(self.readout, AttentionalVector) else None
         vector_weight = None if vector is None else vector.step_weight()
         layers, fed = list(state.layers), state.fed
-        states, contexts, features = [], [], []
+        states: list[Tensor] = []
+        contexts: list[Tensor] = []
+        features: list[Tensor] = []
+        tokens = embedded.unbind(1)
 
         def look_up(step: int) -> Tensor:
-            query = self.cells[-1].output(layers[-1])
+            last = contexts[-1] if contexts else state.context
+            query = self._query(self.cells[-1].output(layers[-1]), tokens[step], last)
             scores = self.score.from_projected(
                 (query if query_weight is None else query_weight(query))[:, None], state.keys
             )
@@ -174,8 +201,7 @@ class AttentionGRUSeq2Seq(Seq2Seq[AttentionGRUState]):
             if vector is None:
                 contexts.append(look_up(step))
                 fed = contexts[-1]
-            assert fed is not None
-            x = token_part + from_looked_up(fed)
+            x = token_part if fed is None else token_part + from_looked_up(fed)
             for index, cell in enumerate(self.cells):
                 if index:
                     x = inputs[index - 1](self.dropout(cell.output(layers[index - 1])))
@@ -183,8 +209,9 @@ class AttentionGRUSeq2Seq(Seq2Seq[AttentionGRUState]):
                 layers[index] = cell.advance(x, from_hidden, layers[index])
             states.append(self.cells[-1].output(layers[-1]))
             if vector is not None and vector_weight is not None:
-                fed = self.dropout(vector.combine(vector_weight, look_up(step), states[-1]))
-                features.append(fed)
+                contexts.append(look_up(step))
+                features.append(self.dropout(vector.combine(vector_weight, contexts[-1], states[-1])))
+                fed = features[-1] if self.feeding else None
         if vector is not None:
             return torch.stack(features, 1)
         together: Tensor = self.dropout(self.readout(torch.stack(states, 1), embedded, torch.stack(contexts, 1)))

@@ -301,7 +301,8 @@ class Bystander(RunDirectory):
 
 
 def check_resumable(before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raise `UsageError`, naming every setting that differs and may not."""
+    """Raise `UsageError`, naming every setting that differs and may not; one that is new had its default before."""
+    before = restore(before).as_dict()
     changed = [key for key in ("arch",) if before.get(key) != now.get(key)]
     for section in ("model", "training"):
         old, new = before.get(section, {}), now.get(section, {})

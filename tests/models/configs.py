@@ -28,6 +28,11 @@ CONFIGS: dict[str, ModelConfig] = {
         for scope in typing.get_args(ScopeName)
         for placement, layers in (("before", 2), ("after", 1))
     },
+    "attention-query-all": AttentionGRUConfig(**SMALL, query="state+token+context", score="general", num_layers=2),
+    "attention-query-token-after": AttentionGRUConfig(**SMALL, query="token", score="concat", placement="after"),
+    "attention-query-context-local-p-after": AttentionGRUConfig(
+        **SMALL, query="state+context", score="linear", placement="after", scope="local-p", window=3
+    ),
     "attention-feeding": AttentionGRUConfig(**SMALL, placement="after", input_feeding=True, num_layers=2),
     "attention-feeding-local-p-dot-lstm": AttentionGRUConfig(
         **SMALL, placement="after", input_feeding=True, scope="local-p", window=2, score="dot", cell="lstm"
@@ -43,6 +48,7 @@ CONFIGS: dict[str, ModelConfig] = {
 SEARCHED = [
     *("gru", "gru-2-layers-forward-reversed", "lstm", "gru-untied"),
     *("attention", "attention-2-layers", "attention-lstm", "attention-local-m-before", "attention-feeding"),
+    *("attention-query-all",),
     *("transformer", "transformer-post-norm", "transformer-swiglu-rotary"),
 ]
 """One of every kind of decoder state, for the properties of searches: scores differ in nothing that a search sees."""
