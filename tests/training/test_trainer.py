@@ -1,17 +1,19 @@
 """Training that is stopped and resumed ends as if it had never been stopped; what cannot go on says why."""
 
+import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
 
 from nmt.batching import Planned
 from nmt.checkpoint import load_model
-from nmt.config import RunConfig
+from nmt.config import DecodingOptions, RunConfig
 from nmt.dataset import DataDirectory
 from nmt.errors import DataError, ModelError, NMTError, UsageError
 from nmt.settings import resolve
@@ -58,6 +60,21 @@ def log(out: Path) -> list[dict[str, Any]]:
 
 def weights(out: Path) -> bytes:
     return (out / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def unchecked_shapes() -> Iterator[None]:
+    """Shapes are checked where models and searches are tested; here that would take half of the time."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(autouse=True)
+def short_translations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validations of models that never learned to end stop soon."""
+    short = functools.partial(DecodingOptions, max_length_ratio=1.0, max_length_extra=1)
+    monkeypatch.setattr("nmt.training.validation.DecodingOptions", short)
 
 
 @pytest.mark.parametrize(
