@@ -21,6 +21,8 @@ FOLDER: Final = "ctranslate2"
 EXPORT: Final = "export.json"
 """What the folder holds, and what it was made from."""
 FORMAT_VERSION: Final = 1
+PATIENCE: Final = 2.0
+"""A search goes on until it has found so many times as many hypotheses as its beam is wide: ours stops later too."""
 BATCH_TOKENS: Final = 1024
 """Source tokens of a batch: small ones, several at a time, keep all cores busy."""
 _CHUNK: Final = 4096  # sentences handed over at a time: between chunks, progress is shown
@@ -187,6 +189,7 @@ class CTranslate2Engine:
                 length_penalty=options.length_penalty,
                 suppress_sequences=[[self._targets[token]] for token in (PAD, BOS)],
                 min_decoding_length=0,
+                patience=PATIENCE,
                 max_decoding_length=longest,
                 max_input_length=0,
                 return_scores=True,
