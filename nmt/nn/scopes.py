@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from nmt.config import ScopeName
 
 
-class Scope(nn.Module, ABC):
-    """A rule on scores."""
+class Scope(nn.Module):
+    """A rule on scores; this one lets a query look everywhere (global)."""
 
-    @abstractmethod
     def forward(
         self,
         scores: Float[Tensor, "B K S"],
@@ -30,33 +29,28 @@ class Scope(nn.Module, ABC):
 
         Args:
             scores: of all positions.
-            query: the decoder state.
+            query: what looks up.
             steps: the target position each query stands at, from 0.
             mask: True at real source tokens.
         """
-
-
-class GlobalScope(Scope):
-    """Everywhere."""
-
-    def forward(
-        self,
-        scores: Float[Tensor, "B K S"],
-        query: Float[Tensor, "B K Q"],
-        steps: Int[Tensor, "#B #K"],
-        mask: Bool[Tensor, "B S"],
-    ) -> Float[Tensor, "B K S"]:
-        """The scores as they are."""
         return scores
 
 
-class MonotonicScope(Scope):
-    """local-m: within D positions of p_t = t; beyond the source's end, of its last token."""
+class LocalScope(Scope, ABC):
+    """Within D positions of p_t."""
 
     def __init__(self, window: int) -> None:
         super().__init__()
         self.window = window
 
+    @abstractmethod
+    def centre(self, query: Tensor, steps: Tensor, length: Int[Tensor, "B 1"]) -> Tensor:
+        """p_t of each query, (B or 1, K or 1), in sources of so many tokens."""
+
+    def prefer(self, scores: Tensor, distance: Tensor) -> Tensor:
+        """Scores of what lies at some distance from p_t; inside the window all are alike."""
+        return scores
+
     def forward(
         self,
         scores: Float[Tensor, "B K S"],
@@ -64,47 +58,47 @@ class MonotonicScope(Scope):
         steps: Int[Tensor, "#B #K"],
         mask: Bool[Tensor, "B S"],
     ) -> Float[Tensor, "B K S"]:
-        """The window around the target's own position."""
-        last = mask.sum(1, keepdim=True) - 1
-        centre = torch.minimum(steps, last)[:, :, None]
-        position = torch.arange(scores.shape[-1], device=scores.device)
-        return scores.masked_fill((position - centre).abs() > self.window, -math.inf)
+        """The window around p_t."""
+        centre = self.centre(query, steps, mask.sum(1, keepdim=True))[:, :, None]
+        distance = torch.arange(scores.shape[-1], device=scores.device) - centre
+        return self.prefer(scores, distance).masked_fill(distance.abs() > self.window, -math.inf)
 
 
-class PredictiveScope(Scope):
-    """local-p: within D positions of p_t = S sigmoid(v . tanh(W q)), nearer ones more: - (s - p_t)^2 / (2 sigma^2).
+class MonotonicScope(LocalScope):
+    """local-m: p_t = t; beyond the source's end, its last token."""
+
+    def centre(self, query: Tensor, steps: Tensor, length: Int[Tensor, "B 1"]) -> Tensor:
+        """The target's own position."""
+        return torch.minimum(steps, length - 1)
+
+
+class PredictiveScope(LocalScope):
+    """local-p: p_t = S sigmoid(v . tanh(W q)), and what is nearer counts more: - (s - p_t)^2 / (2 sigma^2).
 
     Equations 9 and 10, sigma = D / 2. The window's edges have no gradient, the Gaussian has.
     """
 
     def __init__(self, window: int, query_size: int) -> None:
-        super().__init__()
-        self.window = window
+        super().__init__(window)
         self.w = nn.Linear(query_size, query_size, bias=False)
         self.v = nn.Linear(query_size, 1, bias=False)
 
-    def forward(
-        self,
-        scores: Float[Tensor, "B K S"],
-        query: Float[Tensor, "B K Q"],
-        steps: Int[Tensor, "#B #K"],
-        mask: Bool[Tensor, "B S"],
-    ) -> Float[Tensor, "B K S"]:
-        """The window around a position that the state predicts."""
-        length = mask.sum(1)[:, None, None]
-        centre = length * self.v(torch.tanh(self.w(query))).float().sigmoid()  # (B, K, 1)
-        distance = torch.arange(scores.shape[-1], device=scores.device) - centre
+    def centre(self, query: Tensor, steps: Tensor, length: Int[Tensor, "B 1"]) -> Tensor:
+        """The position that the query predicts."""
+        predicted: Tensor = length * self.v(torch.tanh(self.w(query)))[..., 0].float().sigmoid()
+        return predicted
+
+    def prefer(self, scores: Tensor, distance: Tensor) -> Tensor:
+        """Times a Gaussian, before the softmax."""
         sigma = self.window / 2
-        nearer = scores.float() - distance.square() / (2 * sigma * sigma)
-        inside: Tensor = nearer.masked_fill(distance.abs() > self.window, -math.inf)
-        return inside
+        return scores.float() - distance.square() / (2 * sigma * sigma)
 
 
 def build_scope(name: ScopeName, *, window: int, query_size: int) -> Scope:
     """The scope of a name; `window` is D."""
     match name:
         case "global":
-            return GlobalScope()
+            return Scope()
         case "local-m":
             return MonotonicScope(window)
         case "local-p":

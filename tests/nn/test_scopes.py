@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from nmt.nn.attention import attend
-from nmt.nn.scopes import GlobalScope, MonotonicScope, PredictiveScope
+from nmt.nn.scopes import MonotonicScope, PredictiveScope, Scope
 
 MASK = torch.tensor([[True] * 8, [True] * 5 + [False] * 3])
 
 
 def test_the_global_scope_changes_nothing() -> None:
     scores = torch.randn(2, 3, 8)
-    assert GlobalScope()(scores, torch.randn(2, 3, 4), torch.arange(3)[None], MASK).equal(scores)
+    assert Scope()(scores, torch.randn(2, 3, 4), torch.arange(3)[None], MASK).equal(scores)
 
 
 def test_local_m_looks_around_its_own_position_and_stays_on_the_source() -> None:
