@@ -1,7 +1,7 @@
 """What a model looked at: the attention behind a translation, by pieces or by words."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from nmt.config import DecodingOptions
 from nmt.decoding.search import search
 from nmt.decoding.selection import log_probabilities
 from nmt.errors import DataError, UsageError
-from nmt.models.interface import Seq2Seq
 from nmt.special import BOS, EOS, UNK
 from nmt.tokenizer import Tokenizer
 
@@ -116,7 +115,7 @@ def attend_pair(loaded: LoadedModel, source: str, target: str | None, options: D
         cross=maps.cross[:, 0].cpu().numpy(),
         encoder=None if maps.encoder is None else maps.encoder[:, 0].cpu().numpy(),
         decoder=None if maps.decoder is None else maps.decoder[:, 0].cpu().numpy(),
-        alignment_layer=alignment_layer(loaded.model),
+        alignment_layer=maps.alignment_layer,
         candidates=_candidates(loaded, loaded.model(src, src_mask, tgt_in)[0]),
     )
 
@@ -128,11 +127,6 @@ def _candidates(loaded: LoadedModel, logits: torch.Tensor) -> tuple[tuple[tuple[
         tuple(zip(names, probabilities, strict=True))
         for names, probabilities in zip(pieces, best.values.exp().tolist(), strict=True)
     )
-
-
-def alignment_layer(model: Seq2Seq[Any]) -> int:
-    """The decoder layer whose attention `step` reports."""
-    return int(getattr(model, "alignment_layer", 0))
 
 
 def encode_words(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -78,6 +78,8 @@ class AttentionMaps:
     """Of each source position over the source, by encoder layer (E) and head."""
     decoder: Float[Tensor, "L B H T T"] | None = None
     """Of each target position over those before it and itself."""
+    alignment_layer: int = 0
+    """Of `cross`: the one that `step` reports, mean over its heads."""
 
 
 class Seq2Seq(nn.Module, ABC, Generic[StateT]):

@@ -246,7 +246,8 @@ class TransformerSeq2Seq(Seq2Seq[TransformerState]):
         with ExitStack() as hooks:
             seen = {kind: [hooks.enter_context(_watching(heads)) for heads in stack] for kind, stack in stacks.items()}
             self.features(src, src_mask, tgt_in)
-        return AttentionMaps(**{kind: torch.stack([weights[0] for weights in stack]) for kind, stack in seen.items()})
+        maps = {kind: torch.stack([weights[0] for weights in stack]) for kind, stack in seen.items()}
+        return AttentionMaps(**maps, alignment_layer=self.alignment_layer)
 
     def _embed(self, embedding: nn.Embedding, tokens: Int[Tensor, "B T"], offset: int) -> Float[Tensor, "B T D"]:
         x = embedding(tokens) * self.scale
