@@ -4,8 +4,6 @@ Everything that comes from text or model stands in one JSON block, with `<`, `>`
 page as text only; a content security policy forbids whatever else.
 """
 
-import base64
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -14,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from nmt.lines import printable
+from nmt.page import policy_hash
 
 _DIGITS: Final = 3
 
@@ -41,7 +40,7 @@ def attention_page(
         "maps": {kind: np.round(weights.astype(float), _DIGITS).tolist() for kind, weights in maps.items()},
         "candidates": [[[printable(piece), round(p, 4)] for piece, p in step] for step in candidates],
     }
-    policy = f"default-src 'none'; style-src {_digest(STYLE)}; script-src {_digest(SCRIPT)}; base-uri 'none'"
+    policy = f"default-src 'none'; style-src {policy_hash(STYLE)}; script-src {policy_hash(SCRIPT)}; base-uri 'none'"
     return "\n".join(
         [
             "<!doctype html>",
@@ -68,11 +67,6 @@ def _json(data: Any) -> str:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
-
-
-def _digest(text: str) -> str:
-    """What a policy calls an inline block by."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 _CONTROLS: Final = """<form id="controls">

@@ -101,10 +101,14 @@ def text_of(text: str) -> str:
     return escape(plain(text), quote=True)
 
 
+def policy_hash(text: str) -> str:
+    """What a content security policy calls an inline style or script by."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
 def html_page(title: str, parts: Iterable[str]) -> str:
     """A page, light or dark as the screen; a policy forbids it to load or run anything."""
-    digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'"
+    policy = f"default-src 'none'; style-src {policy_hash(STYLE)}"
     return "".join(
         [
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
