@@ -14,6 +14,7 @@ from nmt.engines.ct2 import EXPORT, FOLDER, FORMAT_VERSION, import_ctranslate2
 from nmt.errors import ModelError, UsageError, did_you_mean
 from nmt.files import atomic_directory, read_json, refuse_non_empty, sha256_file, write_json
 from nmt.manifest import CONFIG, WEIGHTS, read_manifest, verify_file
+from nmt.nn.positions import sinusoids
 from nmt.settings import restore
 from nmt.tokenizer import TokenizerPair
 
@@ -101,7 +102,7 @@ def _specification(library: Any, config: TransformerConfig, weights: Weights, to
     spec.register_target_vocabulary(target)
     src_embedding = weights["src_embedding.weight"]
     tgt_embedding = weights.get("tgt_embedding.weight", src_embedding)
-    positions = _sinusoids(POSITIONS, config.model_size)
+    positions = sinusoids(POSITIONS, config.model_size).numpy()
     spec.encoder.embeddings[0].weight = src_embedding
     spec.decoder.embeddings.weight = tgt_embedding
     for side, name in ((spec.encoder, "encoder"), (spec.decoder, "decoder")):
@@ -151,12 +152,3 @@ def _linear(place: Any, weights: Weights, name: str) -> None:
 
 def _norm(place: Any, weights: Weights, name: str) -> None:
     place.gamma, place.beta = weights[f"{name}.weight"], weights[f"{name}.bias"]
-
-
-def _sinusoids(length: int, size: int) -> np.ndarray:
-    """The table of `nmt.nn.positions`, which loads torch; a test keeps the two equal."""
-    position = np.arange(length, dtype=np.float32)[:, None]
-    frequency = np.exp(np.arange(0, size, 2, dtype=np.float32) * np.float32(-np.log(10000.0) / size))
-    angle = position * frequency
-    table: np.ndarray = np.stack([np.sin(angle), np.cos(angle)], -1).reshape(length, size)
-    return table

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import typer
@@ -19,11 +18,10 @@ from nmt.cli import app, frame
 from nmt.config import DecodingOptions
 from nmt.decoding.forced import forced_scores
 from nmt.engines.ct2 import EXPORT, FOLDER, CTranslate2Engine, is_installed, read_export
-from nmt.engines.export import _sinusoids, export_ctranslate2
+from nmt.engines.export import export_ctranslate2
 from nmt.engines.pytorch import TorchEngine
 from nmt.errors import ModelError, UsageError
 from nmt.manifest import WEIGHTS
-from nmt.nn.positions import sinusoids
 from nmt.resources import shipped_model
 from nmt.special import BOS, EOS, PAD
 from nmt.translator import Translator
@@ -162,10 +160,6 @@ def test_batches_change_nothing(exported):
     large, small = (CTranslate2Engine(exported, tokenizers, batch_tokens=size) for size in (4096, 1))
     found = [[best.tokens for [best] in engine.search(sources(exported), options)] for engine in (large, small)]
     assert found[0] == found[1]
-
-
-def test_positions_are_ours():
-    np.testing.assert_allclose(_sinusoids(300, 16), sinusoids(300, 16).numpy(), atol=1e-4)
 
 
 def test_other_weights_than_exported_are_noticed(tmp_path):
