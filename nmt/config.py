@@ -238,6 +238,10 @@ class DecodingOptions:
         """Tokens of the longest translation, EOS included, of a source of so many tokens, EOS included."""
         return int(min(max(self.max_length_ratio * source_tokens + self.max_length_extra, 1), LONGEST_TRANSLATION))
 
+    def shortest(self, source_tokens: int) -> int:
+        """Tokens of the shortest, likewise; the longest goes before it."""
+        return int(min(self.min_length_ratio * source_tokens, LONGEST_TRANSLATION))
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:

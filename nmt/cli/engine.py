@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from nmt.cli import console
 from nmt.errors import DeviceError, ModelError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
+    from nmt.checkpoint import LoadedModel
     from nmt.config import DecodingOptions
     from nmt.engines import Engine
     from nmt.scoring import Scorer
@@ -45,11 +46,11 @@ def load_translator(
     from nmt.resources import default_model
     from nmt.translator import MAX_SOURCE_TOKENS, Translator
 
-    path = model or default_model()
-    read_manifest(path)
-    engine, tokenizers = _load(path, options, choice, max_source_tokens or MAX_SOURCE_TOKENS)
+    path, longest = model or default_model(), max_source_tokens or MAX_SOURCE_TOKENS
+    read_manifest(path)  # first of all: what is no model says so, whatever the engine
+    engine, tokenizers = _load(path, options, choice, longest)
     console.detail(f"engine {engine.name}, {engine.device}, {engine.precision}")
-    return Translator(engine, tokenizers, options, max_source_tokens=max_source_tokens or MAX_SOURCE_TOKENS)
+    return Translator(engine, tokenizers, options, max_source_tokens=longest)
 
 
 def _load(path: Path, options: "DecodingOptions", choice: EngineChoice, longest: int) -> "tuple[Engine, TokenizerPair]":
@@ -63,7 +64,7 @@ def _load(path: Path, options: "DecodingOptions", choice: EngineChoice, longest:
             if choice.engine == "ctranslate2":
                 raise
             console.warn(f"{error}; translating with torch")
-    return load_torch(path, choice)
+    return _load_torch(path, choice)
 
 
 def _load_ctranslate2(path: Path, choice: EngineChoice) -> "tuple[Engine, TokenizerPair]":
@@ -111,36 +112,29 @@ def _against_ctranslate2(path: Path, options: "DecodingOptions", choice: EngineC
     return None
 
 
-def load_torch(path: Path, choice: EngineChoice) -> "tuple[Engine, TokenizerPair]":
-    """The torch engine for a model directory, and the model's tokenizers."""
-    from nmt.checkpoint import load_model
-    from nmt.engines.pytorch import BATCH_TOKENS, TorchEngine
-    from nmt.nn.device import select_device, select_precision
+def _load_torch(path: Path, choice: EngineChoice) -> "tuple[Engine, TokenizerPair]":
+    from nmt.engines.pytorch import TorchEngine
 
-    device = select_device(choice.device)
-    precision = select_precision(choice.precision or "fp32", device)
-    loaded = load_model(path, device=device)
-    batch_tokens = choice.batch_tokens or BATCH_TOKENS
-    engine = TorchEngine(
-        loaded.model,
-        device=device,
-        precision=precision,
-        batch_tokens=batch_tokens,
-        keep_attention=choice.keep_attention,
-    )
-    return engine, loaded.tokenizers
+    loaded, settings = _load_model(path, choice)
+    return TorchEngine(loaded.model, keep_attention=choice.keep_attention, **settings), loaded.tokenizers
 
 
 def load_scorer(model: Path | None, choice: EngineChoice) -> "Scorer":
     """The named or shipped model, ready to score pairs: on torch."""
-    from nmt.checkpoint import load_model
-    from nmt.engines.pytorch import BATCH_TOKENS
-    from nmt.nn.device import select_device, select_precision
     from nmt.resources import default_model
     from nmt.scoring import Scorer
 
+    loaded, settings = _load_model(model or default_model(), choice)
+    return Scorer(loaded.model, loaded.tokenizers, **settings)
+
+
+def _load_model(path: Path, choice: EngineChoice) -> "tuple[LoadedModel, dict[str, Any]]":
+    """A model on its device, and device, precision and batch size for whoever works with it."""
+    from nmt.checkpoint import load_model
+    from nmt.engines.pytorch import BATCH_TOKENS
+    from nmt.nn.device import select_device, select_precision
+
     device = select_device(choice.device)
     precision = select_precision(choice.precision or "fp32", device)
-    loaded = load_model(model or default_model(), device=device)
-    batch_tokens = choice.batch_tokens or BATCH_TOKENS
-    return Scorer(loaded.model, loaded.tokenizers, device=device, precision=precision, batch_tokens=batch_tokens)
+    settings = {"device": device, "precision": precision, "batch_tokens": choice.batch_tokens or BATCH_TOKENS}
+    return load_model(path, device=device), settings

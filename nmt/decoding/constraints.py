@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from nmt.config import LONGEST_TRANSLATION, DecodingOptions
+from nmt.config import DecodingOptions
 from nmt.special import BOS, EOS, PAD
 
 NEVER: Final = (PAD, BOS)
@@ -25,9 +25,9 @@ class LengthLimits(NamedTuple):
 
 def length_limits(src_mask: Bool[Tensor, "B S"], options: DecodingOptions) -> LengthLimits:
     """Limits from each sentence's own length (EOS included), so that batch-mates have no say in them."""
-    source = src_mask.sum(1).double()
-    longest = (options.max_length_ratio * source + options.max_length_extra).clamp(1, LONGEST_TRANSLATION).long()
-    shortest = (options.min_length_ratio * source).clamp(0, LONGEST_TRANSLATION).long()
+    lengths = src_mask.sum(1).tolist()
+    longest = torch.tensor([options.longest(length) for length in lengths], device=src_mask.device)
+    shortest = torch.tensor([options.shortest(length) for length in lengths], device=src_mask.device)
     return LengthLimits(torch.minimum(shortest, longest), longest)
 
 
