@@ -69,7 +69,7 @@ def _run(contender: Contender) -> dict[str, Any]:
     command = [sys.executable, "-P", "-m", "nmt", *contender.arguments, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, env=environment)
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        last = done.stderr.strip().rpartition("\n")[2] or "no message"
         error = NMTError(f"{contender.label}: {last.removeprefix('nmt: error: ')}")
         error.exit_code = done.returncode
         raise error

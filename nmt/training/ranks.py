@@ -73,7 +73,8 @@ class Ranks:
             dist.destroy_process_group()  # not after an error: on GPUs it would wait for the others
         except (dist.DistError, RuntimeError) as error:
             if isinstance(error, dist.DistError) or "gloo" in str(error) or "Connection" in str(error):
-                raise NMTError(f"lost the other processes of this training: {str(error).splitlines()[0]}") from error
+                what = str(error).partition("\n")[0]
+                raise NMTError(f"lost the other processes of this training: {what}") from error
             raise
 
     def any(self, *flags: bool) -> tuple[bool, ...]:

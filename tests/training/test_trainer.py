@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -63,18 +62,20 @@ def weights(out: Path) -> bytes:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def unchecked_shapes() -> Iterator[None]:
-    """Shapes are checked where models and searches are tested; here that would take half of the time."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-
-
-@pytest.fixture(autouse=True)
-def short_translations(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_translations() -> Iterator[None]:
     """Validations of models that never learned to end stop soon."""
     short = functools.partial(DecodingOptions, max_length_ratio=1.0, max_length_extra=1)
-    monkeypatch.setattr("nmt.training.validation.DecodingOptions", short)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nmt.training.validation.DecodingOptions", short)
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(data: DataDirectory, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of `config()` that was never stopped; tests only read it."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    train(data, out, config())
+    return out
 
 
 @pytest.mark.parametrize(
@@ -117,19 +118,17 @@ def test_segmentations_cannot_be_sampled_from_bpe(data: DataDirectory, tmp_path:
         train(data, tmp_path / "out", config("transformer", "subword_alpha=0.2"))
 
 
-def test_lines_logged_after_the_last_checkpoint_are_cut(data: DataDirectory, tmp_path: Path) -> None:
-    train(data, tmp_path / "whole", config())
+def test_lines_logged_after_the_last_checkpoint_are_cut(data: DataDirectory, whole: Path, tmp_path: Path) -> None:
     train(data, tmp_path / "parts", config(), stop_at=6)
     with (tmp_path / "parts" / "training" / "log.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"type": "train", "update": 8}\n{"type": "tr')  # as kill -9 leaves it
     train(data, tmp_path / "parts", config(), resume=True)
-    assert log(tmp_path / "parts") == log(tmp_path / "whole")
+    assert log(tmp_path / "parts") == log(whole)
 
 
 def test_stop_during_validation_saves_and_validates_later(
-    data: DataDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: DataDirectory, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(data, tmp_path / "whole", config())
     calls = []
 
     def should_stop() -> bool:
@@ -141,7 +140,7 @@ def test_stop_during_validation_saves_and_validates_later(
     assert trainer.run().reason == "stopped"
     assert trainer.progress.validated == 0
     train(data, tmp_path / "parts", config(), resume=True)
-    assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+    assert weights(tmp_path / "parts") == weights(whole)
 
 
 def test_same_seed_same_bytes_and_another_seed_others(data: DataDirectory, tmp_path: Path) -> None:
@@ -195,15 +194,16 @@ def damage(path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "optimizer.safetensors", "progress.json"])
-def test_a_damaged_checkpoint_is_passed_over_with_a_warning(data: DataDirectory, tmp_path: Path, file: str) -> None:
-    train(data, tmp_path / "whole", config())
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
+    data: DataDirectory, whole: Path, tmp_path: Path, file: str
+) -> None:
     train(data, tmp_path / "parts", config(), stop_at=7)
     newest = tmp_path / "parts" / "training" / "checkpoints" / "update-00000007"
     damage(newest / file)
     records: list[dict[str, Any]] = []
     train(data, tmp_path / "parts", config(), resume=True, report=records.append)
     assert ["update-00000007" in r["message"] for r in records if r["type"] == "warning"] == [True]
-    assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+    assert weights(tmp_path / "parts") == weights(whole)
     assert not newest.exists()
     assert len(list(newest.parent.glob("damaged-update-00000007*"))) == 1  # kept aside
 
@@ -294,9 +294,8 @@ def test_time_limit_ends_a_run_with_a_model(data: DataDirectory, tmp_path: Path)
 
 
 def test_a_stop_during_the_final_averaging_is_made_good(
-    data: DataDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: DataDirectory, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(data, tmp_path / "whole", config())
     trainer = Trainer(
         data,
         config(),
@@ -314,8 +313,8 @@ def test_a_stop_during_the_final_averaging_is_made_good(
     monkeypatch.setattr(trainer, "_export_average", export)
     assert trainer.run().reason == "stopped"
     assert train(data, tmp_path / "parts", config(), resume=True).reason == "complete"
-    assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
-    assert log(tmp_path / "parts") == log(tmp_path / "whole")
+    assert weights(tmp_path / "parts") == weights(whole)
+    assert log(tmp_path / "parts") == log(whole)
 
 
 def test_settings_of_a_resumed_run_are_remembered(data: DataDirectory, tmp_path: Path) -> None:
