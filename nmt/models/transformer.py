@@ -5,7 +5,7 @@ stack (`norm = "post"` gives the paper's order); dropout also on attention weigh
 layer; biases in the projections of queries, keys, values and heads and in the output layer.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, assert_never
@@ -39,7 +39,10 @@ class TransformerState(DecoderState):
 
 
 class Residual(nn.Module):
-    """x + Dropout(Sublayer(LayerNorm(x))), or the paper's LayerNorm(x + Dropout(Sublayer(x))) (section 3.1)."""
+    """x + Dropout(Sublayer(LayerNorm(x))), or the paper's LayerNorm(x + Dropout(Sublayer(x))) (section 3.1).
+
+    In two halves, as sublayers differ in what else they take: what the sublayer reads, and what it adds to.
+    """
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -47,13 +50,14 @@ class Residual(nn.Module):
         self.norm = nn.LayerNorm(config.model_size)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
-        """Apply `sublayer` around the residual stream `x`."""
-        if self.pre:
-            added: Tensor = x + self.dropout(sublayer(self.norm(x)))
-            return added
-        normed: Tensor = self.norm(x + self.dropout(sublayer(x)))
-        return normed
+    def read(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """What the sublayer sees of the residual stream `x`."""
+        return self.norm(x) if self.pre else x
+
+    def add(self, x: Float[Tensor, "B T D"], y: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """The residual stream `x` after the sublayer gave `y`."""
+        x = x + self.dropout(y)
+        return x if self.pre else self.norm(x)
 
 
 def _self_attention(config: TransformerConfig) -> MultiHeadAttention:
@@ -102,13 +106,10 @@ class EncoderLayer(nn.Module):
 
     def forward(self, x: Float[Tensor, "B S D"], mask: Bool[Tensor, "B 1 1 S"]) -> Float[Tensor, "B S D"]:
         """Every source position looks at every real one."""
-
-        def attend(normed: Tensor) -> Tensor:
-            context: Tensor = self.attention(normed, self.attention.project_keys(normed), mask)[0]
-            return context
-
-        x = self.residuals[0](x, attend)
-        y: Tensor = self.residuals[1](x, self.feed_forward)
+        attending, feeding = self.residuals
+        normed = attending.read(x)
+        x = attending.add(x, self.attention(normed, self.attention.project_keys(normed), mask)[0])
+        y: Tensor = feeding.add(x, self.feed_forward(feeding.read(x)))
         return y
 
 
@@ -143,33 +144,27 @@ class DecoderLayer(nn.Module):
         need_weights: bool,
     ) -> Decoded:
         """Advance T positions after those in `past`; N = B*K rows share the memory of B sentences."""
-        seen: list[KeysValues] = []
-        weights: list[Tensor | None] = []
-        sentences = len(memory[0])
+        reading, looking, feeding = self.residuals
+        offset = 0 if past is None else past[0].shape[2]
+        normed = reading.read(x)
+        now: KeysValues = self.self_attention.project_keys(normed, offset)
+        if past is not None:
+            now = (torch.cat([past[0], now[0]], 2), torch.cat([past[1], now[1]], 2))
+        x = reading.add(x, self.self_attention(normed, now, causal_mask, offset=offset)[0])
+        context, weights = self._look_up(looking.read(x), memory, src_mask, need_weights)
+        x = looking.add(x, context)
+        x = feeding.add(x, self.feed_forward(feeding.read(x)))
+        return Decoded(x, now, weights)
 
-        def attend_self(normed: Tensor) -> Tensor:
-            offset = 0 if past is None else past[0].shape[2]
-            now = self.self_attention.project_keys(normed, offset)
-            if past is not None:
-                now = (torch.cat([past[0], now[0]], 2), torch.cat([past[1], now[1]], 2))
-            seen.append(now)
-            context: Tensor = self.self_attention(normed, now, causal_mask, offset=offset)[0]
-            return context
-
-        def attend_source(normed: Tensor) -> Tensor:
-            # The K rows of a sentence are K more queries over one memory: (B*K, T, D) -> (B, K*T, D).
-            grouped = normed.reshape(sentences, -1, normed.shape[-1])
-            context, w = self.cross_attention(grouped, memory, src_mask, need_weights=need_weights)
-            if w is not None:  # (B, H, K*T, S) -> (B*K, H, T, S)
-                w = w.unflatten(2, (-1, normed.shape[1])).transpose(1, 2).flatten(0, 1)
-            weights.append(w)
-            ungrouped: Tensor = context.reshape(normed.shape)
-            return ungrouped
-
-        x = self.residuals[0](x, attend_self)
-        x = self.residuals[1](x, attend_source)
-        x = self.residuals[2](x, self.feed_forward)
-        return Decoded(x, seen[0], weights[0])
+    def _look_up(
+        self, query: Float[Tensor, "N T D"], memory: KeysValues, src_mask: Bool[Tensor, "B 1 1 S"], need_weights: bool
+    ) -> tuple[Float[Tensor, "N T D"], Float[Tensor, "N H T S"] | None]:
+        """Attend to the source; the K rows of a sentence are K times as many queries of one memory."""
+        grouped = query.reshape(len(memory[0]), -1, query.shape[-1])  # (B*K, T, D) -> (B, K*T, D)
+        context, weights = self.cross_attention(grouped, memory, src_mask, need_weights=need_weights)
+        if weights is not None:  # (B, H, K*T, S) -> (B*K, H, T, S)
+            weights = weights.unflatten(2, (-1, query.shape[1])).transpose(1, 2).flatten(0, 1)
+        return context.reshape(query.shape), weights
 
 
 class TransformerSeq2Seq(Seq2Seq[TransformerState]):

@@ -103,9 +103,14 @@ def finish(*arguments: object) -> None:
     assert process.returncode == 0, err
 
 
-def wait_for_checkpoint(out: Path) -> None:
+def checkpoints(out: Path) -> set[Path]:
+    return set((out / "training").glob("checkpoints/update-*"))
+
+
+def wait_for_checkpoint(out: Path, seen: set[Path]) -> None:
+    """Until there is one that was not there before."""
     deadline = time.monotonic() + 100
-    while not list((out / "training").glob("checkpoints/update-*")):
+    while not checkpoints(out) - seen:
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -128,20 +133,27 @@ def whole(tmp_path_factory) -> tuple[Path, Path]:
     return folder / "data", folder / "model"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_signals_lose_nothing(whole, tmp_path, number, code):
-    """Stopped by a signal, even by SIGKILL, and resumed: the same bytes as a run that was left alone."""
+def test_signals_lose_nothing(whole, tmp_path):
+    """Stopped by one signal after another, even by SIGKILL, and resumed: the same bytes as a run left alone."""
     data, model = whole
-    process = start(data, "--arch", "transformer", *SETTINGS, "--out", tmp_path / "parts")
-    wait_for_checkpoint(tmp_path / "parts")
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    if process.returncode:  # a quick machine may have finished before
+    out = tmp_path / "parts"
+    begin, stopped = [data, "--arch", "transformer", *SETTINGS], []
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)):
+        seen = checkpoints(out)
+        process = start(*begin, "--out", out)
+        wait_for_checkpoint(out, seen)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        if process.returncode == 0:  # a quick machine may have finished before
+            break
         assert process.returncode == code, err
         if code > 0:
-            assert f"nmt train --resume --out {tmp_path / 'parts'}" in err
+            assert f"nmt train --resume --out {out}" in err
             assert "Traceback" not in err
-        finish("--resume", "--out", tmp_path / "parts")
+        stopped.append(number)
+        begin = ["--resume"]
+    assert stopped
+    finish("--resume", "--out", out)
 
     for name in ("model.safetensors", "config.json", "tokenizer.model"):
         assert (tmp_path / "parts" / name).read_bytes() == (model / name).read_bytes()

@@ -46,9 +46,8 @@ CONFIGS: dict[str, ModelConfig] = {
 }
 
 SEARCHED = [
-    *("gru", "gru-2-layers-forward-reversed", "lstm", "gru-untied"),
-    *("attention", "attention-2-layers", "attention-lstm", "attention-local-m-before", "attention-feeding"),
-    *("attention-query-all",),
-    *("transformer", "transformer-post-norm", "transformer-swiglu-rotary"),
+    *("gru", "gru-2-layers-forward-reversed", "lstm"),
+    *("attention", "attention-lstm", "attention-local-m-before", "attention-feeding", "attention-query-all"),
+    *("transformer", "transformer-swiglu-rotary"),
 ]
 """One of every kind of decoder state, for the properties of searches: scores differ in nothing that a search sees."""

@@ -24,9 +24,9 @@ from tests.training.conftest import copying_data
 SIZES = {
     "gru": ["embedding_size=8", "hidden_size=8"],
     "attention": ["embedding_size=8", "hidden_size=8", "attention_size=8"],
-    "transformer": ["model_size=8", "ffn_size=16", "num_heads=2"],
+    "transformer": ["model_size=8", "ffn_size=16", "num_heads=2", "num_encoder_layers=1", "num_decoder_layers=1"],
 }
-QUICK = ["max_updates=12", "eval_every=4", "save_every=3", "log_every=2", "batch_tokens=200", "threads=1"]
+QUICK = ["max_updates=12", "eval_every=6", "save_every=3", "log_every=2", "batch_tokens=200", "threads=1"]
 
 
 def config(arch: str = "transformer", *overrides: str) -> RunConfig:
@@ -84,7 +84,7 @@ def whole(data: DataDirectory, tmp_path_factory: pytest.TempPathFactory) -> Path
         ("gru", 5, []),
         ("attention", 6, []),
         ("transformer", 1, []),
-        ("transformer", 4, []),  # at a validation
+        ("transformer", 6, []),  # at a validation
         ("transformer", 7, ["accumulation=3"]),
         ("transformer", 11, ["batch_tokens=2000"]),  # an epoch is one or two batches
         ("transformer", 5, ["precision=bf16", "average_best=0"]),
@@ -133,10 +133,10 @@ def test_stop_during_validation_saves_and_validates_later(
 
     def should_stop() -> bool:
         calls.append(1)
-        return trainer.progress.update == 4 and len(calls) > calls_before_validation + 2
+        return trainer.progress.update == 6 and len(calls) > calls_before_validation + 2
 
     trainer = Trainer(data, config(), tmp_path / "parts", report=lambda r: None, should_stop=should_stop)
-    calls_before_validation = 5
+    calls_before_validation = 7
     assert trainer.run().reason == "stopped"
     assert trainer.progress.validated == 0
     train(data, tmp_path / "parts", config(), resume=True)
@@ -326,7 +326,7 @@ def test_settings_of_a_resumed_run_are_remembered(data: DataDirectory, tmp_path:
 
 def test_a_candidate_that_is_damaged_is_left_out_of_the_average(data: DataDirectory, tmp_path: Path) -> None:
     train(data, tmp_path / "run", config(), stop_at=11)
-    damage(tmp_path / "run" / "training" / "candidates" / "update-00000004.safetensors")
+    damage(tmp_path / "run" / "training" / "candidates" / "update-00000006.safetensors")
     records: list[dict[str, Any]] = []
     assert train(data, tmp_path / "run", config(), resume=True, report=records.append).reason == "complete"
     assert ["averaging without it" in r["message"] for r in records if r["type"] == "warning"] == [True]
