@@ -83,6 +83,7 @@ class AttentionGRUConfig:
     )
     query: QueryName = setting("state", "what looks up: decoder state, previous token, previous context, side by side")
     input_feeding: bool = setting(False, "placement after: the attentional vector enters the next step")
+    self_attention: bool = setting(False, "the readout also sees what the decoder finds among its own earlier states")
     attention_size: int = setting(256, "hidden width of the scores additive and concat")
     attention_positions: int = setting(128, "source positions that the score location knows")
     bandwidth: float = setting(1.0, "of the kernel scores, in units of distance a dimension; the first if learned")

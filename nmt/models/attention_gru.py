@@ -10,6 +10,8 @@ several side by side.
 with `input_feeding`, enters the next step. Where neither that vector nor the previous context is used again, no step
 depends on an earlier look-up: in training all are computed at once.
 
+With `self_attention` the readout also sees what the decoder finds among its own earlier states (Paulus et al. 2018).
+
 Departures: GRU as in torch (see `nn/recurrent.py`); the first state reads both directions of the encoder; Bahdanau's
 readout sees the new state s_i where the paper has s_{i-1}; the attentional vector is as wide as the embeddings;
 dropout; the state that queries is the top layer's.
@@ -27,6 +29,7 @@ from nmt.models.interface import DecoderState, Seq2Seq, StepOutput, per_sentence
 from nmt.nn.attention import Attended, attend
 from nmt.nn.dropout import Dropout
 from nmt.nn.embedding import OutputLayer, embedding_scale, source_and_target_embeddings
+from nmt.nn.intra_attention import IntraAttention
 from nmt.nn.readout import AttentionalVector, MaxoutReadout
 from nmt.nn.recurrent import Cell, make_cell, run_cell
 from nmt.nn.scopes import build_scope
@@ -46,6 +49,8 @@ class AttentionGRUState(DecoderState):
     """The last attentional vector, with input feeding."""
     context: Float[Tensor, "N D"] | None
     """The last context, where the query holds it."""
+    earlier: Float[Tensor, "N t H"] | None
+    """The top layer's states so far, the first one too, with self-attention."""
     memory: Float[Tensor, "B S D"] = per_sentence()
     keys: Float[Tensor, "B S A"] = per_sentence()
     src_mask: Bool[Tensor, "B S"] = per_sentence()
@@ -86,8 +91,10 @@ class AttentionGRUSeq2Seq(Seq2Seq[AttentionGRUState]):
         inputs = [size + looked_up] + [hidden] * (config.num_layers - 1)
         self.cells: Stack[Cell] = Stack(make_cell(config.cell, width, hidden) for width in inputs)
         self.bridge = Bridge(self.encoder.final_size, self.cells[0].state_size, config.num_layers)
+        self.intra_attention = IntraAttention(hidden) if config.self_attention else None
+        seen = 2 * hidden if config.self_attention else hidden
         self.readout = (
-            AttentionalVector(hidden, hidden, size) if self.after else MaxoutReadout([hidden, size, hidden], size)
+            AttentionalVector(hidden, seen, size) if self.after else MaxoutReadout([seen, size, hidden], size)
         )
         tied = None if config.tie_embeddings == "none" else self.tgt_embedding
         self.output = OutputLayer(size, target_vocab_size, tied)
@@ -100,7 +107,10 @@ class AttentionGRUSeq2Seq(Seq2Seq[AttentionGRUState]):
         steps = torch.zeros(len(src), dtype=torch.int64, device=src.device)
         fed = layers[0].new_zeros(len(src), self.tgt_embedding.embedding_dim) if self.feeding else None
         context = memory.new_zeros(len(src), memory.shape[-1]) if "context" in self.query else None
-        return AttentionGRUState(layers, steps, fed, context, memory, self.score.project_keys(memory), src_mask)
+        earlier = self.cells[-1].output(layers[-1])[:, None] if self.intra_attention is not None else None
+        return AttentionGRUState(
+            layers, steps, fed, context, earlier, memory, self.score.project_keys(memory), src_mask
+        )
 
     def step(self, tokens: Int[Tensor, " N"], state: AttentionGRUState) -> StepOutput[AttentionGRUState]:
         """Look up with the old state and advance every layer, or the other way round."""
@@ -115,11 +125,13 @@ class AttentionGRUSeq2Seq(Seq2Seq[AttentionGRUState]):
         for index, (cell, previous) in enumerate(zip(self.cells, state.layers, strict=True)):
             layers.append(cell(self.dropout(x) if index else x, previous))
             x = cell.output(layers[-1])
+        earlier = state.earlier
+        seen = x if earlier is None else self._seen(x[:, None], earlier)[:, 0]
         if not self.after:
-            features = self.dropout(self.readout(x, embedded, context))
+            features = self.dropout(self.readout(seen, embedded, context))
         else:
             context, weights = self._look_up(self._query(x, embedded, state.context), state)
-            features = self.dropout(self.readout(context, x))
+            features = self.dropout(self.readout(context, seen))
         fed = features if self.feeding else None
         new = replace(
             state,
@@ -127,8 +139,15 @@ class AttentionGRUSeq2Seq(Seq2Seq[AttentionGRUState]):
             steps=state.steps + 1,
             fed=fed,
             context=None if state.context is None else context.to(state.context.dtype),
+            earlier=None if earlier is None else torch.cat([earlier, x[:, None].to(earlier.dtype)], 1),
         )
         return StepOutput(self.output(features), new, weights)
+
+    def _seen(self, states: Float[Tensor, "N T H"], earlier: Float[Tensor, "N E H"] | None) -> Float[Tensor, "N T R"]:
+        """What is read out of states: they, and with self-attention what they find among the earlier ones."""
+        if self.intra_attention is None or earlier is None:
+            return states
+        return torch.cat([states, self.intra_attention(states, earlier).to(states.dtype)], -1)
 
     def _query(
         self, hidden: Float[Tensor, "*N H"], embedded: Float[Tensor, "*N E"], context: Float[Tensor, "*N D"] | None
@@ -166,7 +185,8 @@ class AttentionGRUSeq2Seq(Seq2Seq[AttentionGRUState]):
         query = self._query(x, embedded, None)
         scores = self.scope(self.score(query, state.keys), query, steps, state.src_mask)
         context = attend(scores, state.memory, state.src_mask).context
-        features: Tensor = self.dropout(self.readout(context, x))
+        earlier = None if state.earlier is None else torch.cat([state.earlier.to(x.dtype), x[:, :-1]], 1)
+        features: Tensor = self.dropout(self.readout(context, self._seen(x, earlier)))
         return features
 
     def _in_a_loop(self, state: AttentionGRUState, embedded: Float[Tensor, "B T E"]) -> Float[Tensor, "B T D"]:
@@ -182,7 +202,7 @@ class AttentionGRUSeq2Seq(Seq2Seq[AttentionGRUState]):
         vector = self.readout if isinstance(self.readout, AttentionalVector) else None
         vector_weight = None if vector is None else vector.step_weight()
         layers, fed = list(state.layers), state.fed
-        states: list[Tensor] = []
+        states: list[Tensor] = [self.cells[-1].output(layers[-1])]  # s_0, s_1, ...
         contexts: list[Tensor] = []
         features: list[Tensor] = []
         tokens = embedded.unbind(1)
@@ -210,9 +230,13 @@ class AttentionGRUSeq2Seq(Seq2Seq[AttentionGRUState]):
             states.append(self.cells[-1].output(layers[-1]))
             if vector is not None and vector_weight is not None:
                 contexts.append(look_up(step))
-                features.append(self.dropout(vector.combine(vector_weight, contexts[-1], states[-1])))
+                earlier = None if state.earlier is None else torch.stack(states[:-1], 1)
+                seen = self._seen(states[-1][:, None], earlier)[:, 0]
+                features.append(self.dropout(vector.combine(vector_weight, contexts[-1], seen)))
                 fed = features[-1] if self.feeding else None
         if vector is not None:
             return torch.stack(features, 1)
-        together: Tensor = self.dropout(self.readout(torch.stack(states, 1), embedded, torch.stack(contexts, 1)))
+        earlier = None if state.earlier is None else torch.stack(states[:-1], 1)
+        seen = self._seen(torch.stack(states[1:], 1), earlier)
+        together: Tensor = self.dropout(self.readout(seen, embedded, torch.stack(contexts, 1)))
         return together

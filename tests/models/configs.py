@@ -37,6 +37,11 @@ CONFIGS: dict[str, ModelConfig] = {
     "attention-feeding-local-p-dot-lstm": AttentionGRUConfig(
         **SMALL, placement="after", input_feeding=True, scope="local-p", window=2, score="dot", cell="lstm"
     ),
+    "attention-self": AttentionGRUConfig(**SMALL, self_attention=True, num_layers=2),
+    "attention-self-after": AttentionGRUConfig(**SMALL, self_attention=True, placement="after"),
+    "attention-self-feeding-lstm": AttentionGRUConfig(
+        **SMALL, self_attention=True, placement="after", input_feeding=True, cell="lstm"
+    ),
     "attention-after-2-layers-lstm": AttentionGRUConfig(**SMALL, placement="after", cell="lstm", num_layers=2),
     "transformer": TransformerConfig(**NARROW, num_encoder_layers=2, num_decoder_layers=2),
     "transformer-gelu-learned": TransformerConfig(**NARROW, activation="gelu", positions="learned", max_positions=9),
@@ -47,7 +52,14 @@ CONFIGS: dict[str, ModelConfig] = {
 
 SEARCHED = [
     *("gru", "gru-2-layers-forward-reversed", "lstm"),
-    *("attention", "attention-lstm", "attention-local-m-before", "attention-feeding", "attention-query-all"),
+    *(
+        "attention",
+        "attention-lstm",
+        "attention-local-m-before",
+        "attention-feeding",
+        "attention-query-all",
+        "attention-self",
+    ),
     *("transformer", "transformer-swiglu-rotary"),
 ]
 """One of every kind of decoder state, for the properties of searches: scores differ in nothing that a search sees."""
