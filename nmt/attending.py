@@ -120,6 +120,14 @@ def attend_pair(loaded: LoadedModel, source: str, target: str | None, options: D
     )
 
 
+def word_attention(loaded: LoadedModel, source: str, target: str) -> WordAttention | None:
+    """Weights between the words of a pair; `None` for a model without attention, or where a side is blank."""
+    if loaded.config.arch == "gru" or not source.strip() or not target.strip():
+        return None
+    pair = attend_pair(loaded, source, target, DecodingOptions())
+    return words_of(pair, pair.alignment())
+
+
 def _candidates(loaded: LoadedModel, logits: torch.Tensor) -> tuple[tuple[tuple[str, float], ...], ...]:
     best = log_probabilities(logits).topk(min(CANDIDATES, logits.shape[-1]), 1)
     pieces = [loaded.tokenizers.target.pieces(ids) for ids in best.indices.tolist()]

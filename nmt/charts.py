@@ -164,5 +164,39 @@ def line_chart(title: str, places: Sequence[str], curves: Sequence[Curve], *, be
     return _svg(title, parts)
 
 
+_CELL: Final = 15
+_LETTER: Final = 6.2
+"""Points a letter is wide, about."""
+FAINTEST: Final = 0.02
+
+
+def heat_map(title: str, columns: Sequence[str], rows: Sequence[str], weights: Sequence[Sequence[float]]) -> str:
+    """Weights from 0 to 1 of each row over the columns, the darker the more; those under 2 % are left blank."""
+    columns, rows = [_cut(word) for word in columns], [_cut(word) for word in rows]
+    left = max((len(word) for word in rows), default=1) * _LETTER + 10
+    top = max((len(word) for word in columns), default=1) * _LETTER + 10
+    width, height = left + _CELL * len(columns) + 2, top + _CELL * len(rows) + 2
+    parts = []
+    for j, word in enumerate(columns):
+        x = left + _CELL * (j + 0.5) + 4
+        parts.append(f'<text transform="translate({x:.1f} {top - 5:.1f}) rotate(-90)">{escape(word)}</text>')
+    for i, (word, row) in enumerate(zip(rows, weights, strict=True)):
+        y = top + _CELL * i
+        parts.append(f'<text x="{left - 5:.1f}" y="{y + 11:.1f}" text-anchor="end">{escape(word)}</text>')
+        for j, weight in enumerate(row):
+            if weight >= FAINTEST:
+                place = f'x="{left + _CELL * j:.1f}" y="{y:.1f}" width="{_CELL - 1}" height="{_CELL - 1}"'
+                parts.append(f'<rect class="bar" {place} opacity="{min(weight, 1.0):.2f}"/>')
+    frame = f'x="{left - 1:.1f}" y="{top - 1:.1f}" width="{_CELL * len(columns) + 1}" height="{_CELL * len(rows) + 1}"'
+    parts.append(f'<rect class="frame" {frame}/>')
+    inner, size = "\n".join(parts), f'width="{width:.0f}" height="{height:.0f}"'
+    label = f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(title)}"'
+    return f'<svg class="heat" {size} {label}>\n{inner}\n</svg>\n'
+
+
+def _cut(word: str) -> str:
+    return word if len(word) <= 18 else word[:17] + "…"
+
+
 def _range(index: int, size: int) -> str:
     return str(index * size) if size == 1 else f"{index * size}-{index * size + size - 1}"

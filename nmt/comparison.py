@@ -2,10 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import torch
+
+from nmt.attending import WordAttention, word_attention
+from nmt.checkpoint import load_model
 from nmt.evaluation import LENGTH_BUCKETS, Evaluation
 from nmt.metrics import chrf
 from nmt.metrics.base import bootstrap_samples
@@ -50,6 +54,8 @@ class Disagreement:
     """In the order of the systems."""
     scores: tuple[float, ...]
     """Sentence chrF2 of each."""
+    attention: tuple[WordAttention | None, ...] = ()
+    """What each looked at for its translation, where it has attention; empty if that was not asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +101,16 @@ def compare(test: TestSet, systems: Sequence[System]) -> Comparison:
         differences=paired_bootstrap(hyps, test.refs, bootstrap_samples(len(test.refs))),
         disagreements=_disagreements(test, systems),
     )
+
+
+def with_attention(comparison: Comparison, models: Sequence[Path], device: torch.device) -> Comparison:
+    """The same, with what each model looked at where they differ most; `models` in the order of the systems."""
+    found = []
+    for place, model in enumerate(models):
+        loaded = load_model(model, device=device)
+        found.append([word_attention(loaded, item.source, item.hyps[place]) for item in comparison.disagreements])
+    several = zip(comparison.disagreements, zip(*found, strict=True), strict=True)
+    return replace(comparison, disagreements=tuple(replace(item, attention=each) for item, each in several))
 
 
 def _disagreements(test: TestSet, systems: Sequence[System]) -> tuple[Disagreement, ...]:

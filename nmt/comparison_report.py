@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from nmt.charts import Curve, line_chart
-from nmt.comparison import LEVELS, Comparison, System, bucket_labels
+from nmt.charts import Curve, heat_map, line_chart
+from nmt.comparison import LEVELS, Comparison, Disagreement, System, bucket_labels
 from nmt.files import atomic_file
-from nmt.page import html_page, html_table, markdown_table
+from nmt.page import html_page, html_table, markdown_table, plain, text_of
 from nmt.report import interval_text
 
 CURVE_PLACES = 24
@@ -124,12 +124,28 @@ def html(comparison: Comparison) -> str:
     if any(system.curve for system in comparison.systems):
         parts += ["<h2>Validation BLEU by minutes of training</h2>\n", _curve_chart(comparison.systems)]
     if comparison.disagreements:
-        parts += ["<h2>Where they differ most</h2>\n", html_table(*disagreement_rows(comparison), (2,), "examples")]
+        parts += ["<h2>Where they differ most</h2>\n", html_table(*disagreement_rows(comparison), (2,), "differ")]
+    if any(any(item.attention) for item in comparison.disagreements):
+        parts.append("<h2>What they looked at there</h2>\n")
+        parts += [_attention(comparison.systems, item) for item in comparison.disagreements]
     return html_page(_title(comparison), parts)
 
 
 def _title(comparison: Comparison) -> str:
     return f"{len(comparison.systems)} models on {comparison.test}"
+
+
+def _attention(systems: Sequence[System], item: Disagreement) -> str:
+    """The maps of one sentence side by side: translations down, the source across."""
+    figures = []
+    for system, seen in zip(systems, item.attention, strict=True):
+        if seen is not None:
+            columns, rows = [plain(word) for word in seen.source], [plain(word) for word in seen.target]
+            drawn = heat_map(f"attention of {plain(system.name)}", columns, rows, seen.weights.tolist())
+            figures.append(f"<figure><figcaption>{text_of(system.name)}</figcaption>\n{drawn}</figure>\n")
+    if not figures:
+        return ""
+    return f'<p class="soft">line {item.line}</p>\n<div class="maps">\n{"".join(figures)}</div>\n'
 
 
 def _number(value: float | None, form: str) -> str:

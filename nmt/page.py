@@ -57,11 +57,17 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; wh
 .facts th { width: 13rem; }
 .examples th, .examples td { width: 29%; }
 .examples th.number, .examples td.number { width: 6.5%; }
+.differ td:last-child { width: 68%; }
 .scroll { overflow-x: auto; }
 .examples { min-width: 40rem; }
 svg { display: block; width: 100%; height: auto; font: 12px system-ui, sans-serif; }
 svg text { fill: var(--soft); }
 svg text.value { fill: var(--ink); }
+.maps { display: flex; flex-wrap: wrap; gap: 1rem 2rem; align-items: flex-start; }
+.maps figure { margin: 0; max-width: 100%; overflow-x: auto; }
+.maps figcaption { color: var(--soft); font-size: .85rem; }
+svg.heat { width: auto; max-width: none; font-size: 11px; }
+svg .frame { fill: none; stroke: var(--line); }
 svg .grid { stroke: var(--line); stroke-width: 1; }
 svg .bar { fill: var(--accent); }
 svg .whisker { stroke: var(--ink); stroke-width: 1.4; fill: none; }

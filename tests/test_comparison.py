@@ -1,14 +1,19 @@
 """What is made of several evaluations."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
-from nmt.comparison import Comparison, System, bucket_labels, compare, read_curve
+from nmt.attending import WordAttention
+from nmt.comparison import Comparison, System, bucket_labels, compare, read_curve, with_attention
 from nmt.comparison_report import html, length_table, markdown, model_table, score_table, write_comparison
 from nmt.evaluation import evaluate
 from nmt.testset import TestSet
+from tests.tiny import tiny_model
 
 SOURCES = [f"phrase {i} " + "mot " * (i % 12) for i in range(60)]
 REFS = [f"sentence {i} says the word {i * i} and then some more of it" for i in range(60)]
@@ -96,3 +101,29 @@ def test_a_log_is_read_as_far_as_it_can_be(tmp_path: Path) -> None:
     log.write_text('{"type": "train"}\n{"type": "valid", "seconds": 120, "bleu": 3.5}\n[]\n{"type": "valid"}\n{"ty')
     assert read_curve(log) == ((2.0, 3.5),)
     assert read_curve(tmp_path / "none") == ()
+
+
+def test_attention_stands_side_by_side_where_there_is_any(comparison: Comparison) -> None:
+    seen = WordAttention(("a", "<b>"), ("c",), np.array([[0.75, 0.01]]))
+    first = replace(comparison.disagreements[0], attention=(None, seen, seen))
+    others = [replace(item, attention=(None, None, None)) for item in comparison.disagreements[1:]]
+    page = html(replace(comparison, disagreements=(first, *others)))
+    assert page.count('class="heat"') == 2
+    assert page.count('opacity="0.75"') == 2
+    assert 'opacity="0.01"' not in page
+    assert "&lt;b&gt;" in page
+    assert "<b>" not in page
+
+
+def test_attention_is_computed_for_the_own_translation(comparison: Comparison, tmp_path: Path) -> None:
+    models = [
+        tiny_model(tmp_path / "none", arch="gru", overrides=["embedding_size=8", "hidden_size=8"]),
+        *(tiny_model(tmp_path / str(seed), seed=seed) for seed in (1, 2)),
+    ]
+    seen = with_attention(comparison, models, torch.device("cpu")).disagreements
+    for item in seen:
+        assert item.attention[0] is None
+        for hyp, found in zip(item.hyps[1:], item.attention[1:], strict=True):
+            assert found is not None
+            assert found.weights.shape == (len(found.target), len(found.source))
+            assert found.weights.shape == (len(hyp.split()), len(item.source.split()))

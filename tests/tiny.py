@@ -35,17 +35,19 @@ def tiny_tokenizers(vocab_size: int = 330, sentences: list[str] | None = None) -
 def tiny_model(
     directory: Path,
     *,
+    arch: str = "transformer",
     seed: int = 1,
     overrides: list[str] | None = None,
     sentences: list[str] | None = None,
     facts: dict[str, Any] | None = None,
 ) -> Path:
-    """Write a Transformer with random weights; returns `directory`."""
+    """Write a model with random weights; returns `directory`."""
     tokenizers = tiny_tokenizers(sentences=sentences)
-    config = resolve("transformer", preset="tiny", environment={}, overrides=[*OVERRIDES, *(overrides or [])])
+    sizes = OVERRIDES if arch == "transformer" else []
+    config = resolve(arch, preset="tiny", environment={}, overrides=[*sizes, *(overrides or [])])
     torch.manual_seed(seed)
-    sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
-    model = build_model(config.model, *sizes, joint=tokenizers.joint)
+    vocabularies = tokenizers.source.vocab_size, tokenizers.target.vocab_size
+    model = build_model(config.model, *vocabularies, joint=tokenizers.joint)
     known = {
         "direction": {"source": "fr", "target": "en"},
         "data": {"corpora": [{"spec": "sample", "licence": "CC0-1.0"}]},

@@ -66,8 +66,12 @@ def compare(
     systems = [_evaluate(model, name, test_set, options, choice) for model, name in zip(models, names, strict=True)]
     comparison = bring_together(test_set, systems)
     if report is not None:
+        from nmt.comparison import with_attention
         from nmt.comparison_report import write_comparison
+        from nmt.nn.device import select_device
 
+        if report.suffix == ".html":
+            comparison = with_attention(comparison, models, select_device(device))
         write_comparison(report, comparison)
     if json_output:
         print(json.dumps({"schema": 1, **comparison.as_dict()}, ensure_ascii=False, indent=2, allow_nan=False))
