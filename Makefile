@@ -4,9 +4,10 @@ BIN := $(VENV)/bin
 # cpu, or `auto` for the CUDA build that fits this machine's driver: make install TORCH_BACKEND=auto
 TORCH_BACKEND ?= cpu
 WORKERS ?= 2
+MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help install format lint type layers test test-slow check demo model clean
+.PHONY: help install format lint type layers test test-slow torture check demo model clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +37,9 @@ test: install ## the tests, without the slow ones
 
 test-slow: install ## all tests that need no GPU and no network
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) -m 'not gpu and not network'
+
+torture: install ## kills, flipped bytes and fuzz, counted: make torture MINUTES=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture --minutes $(MINUTES)
 
 check: lint type layers test ## what CI runs
 

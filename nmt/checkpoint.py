@@ -55,11 +55,19 @@ def count_parameters(model: Seq2Seq[Any]) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file, whole or not at all."""
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Write a safetensors file, whole or not at all; the SHA-256 of what was to be written.
+
+    Raises:
+        NMTError: it cannot be written, or a weight is not finite.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise NMTError(f"{path} is not written: '{name}' holds a number that is not finite")
     data = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     with atomic_file(path) as file:
         file.write(data)
+    return hashlib.sha256(data).hexdigest()
 
 
 def read_tensors(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
@@ -119,8 +127,6 @@ def save_model(
         dtype: float32, or float16 for half the size.
     """
     weights = named_weights(model)
-    if not all(bool(torch.isfinite(w).all()) for w in weights.values()):
-        raise NMTError("the weights hold a number that is not finite: not saved")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         names = tokenizers.save(directory)

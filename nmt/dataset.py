@@ -286,7 +286,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         manifest = read_json(path / MANIFEST_NAME)
     except OSError as error:
         raise DataError(f"cannot read {name}/{MANIFEST_NAME}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{name}/{MANIFEST_NAME} is damaged: {printable(str(error))}; {_REMAKE}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise DataError(f"{name} is no data directory: its {MANIFEST_NAME} is of something else")

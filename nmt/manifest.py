@@ -29,7 +29,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         raise ModelError(f"{directory} is no model directory: it has no {MANIFEST}")
     try:
         manifest = read_json(path)
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ModelError(f"{path} is damaged: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != "nmt-model":
         raise ModelError(f"{directory} is no model directory: {MANIFEST} does not describe one")

@@ -56,7 +56,7 @@ class Tokenizer:
             raise ModelError(f"no SentencePiece model: {len(data)} bytes")
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=data)
-        except RuntimeError as error:
+        except (RuntimeError, UnicodeDecodeError) as error:  # its messages need not be UTF-8
             raise ModelError("damaged SentencePiece model") from error
         ids = (
             self._processor.pad_id(),

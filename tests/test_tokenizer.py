@@ -142,7 +142,7 @@ def test_a_saved_pair_is_loaded_as_it_was(data, joint, tmp_path):
     assert (loaded.source.data, loaded.target.data) == (source.data, target.data)
 
 
-@pytest.mark.parametrize("damage", ["missing", "empty", "half", "text", "directory"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "half", "text", "directory", "byte piece"])
 def test_a_damaged_tokenizer_is_a_model_error_that_names_it(data, damage, tmp_path):
     path = tmp_path / "tokenizer.model"
     match damage:
@@ -154,6 +154,8 @@ def test_a_damaged_tokenizer_is_a_model_error_that_names_it(data, damage, tmp_pa
             path.write_text("not a model at all\n" * 50, encoding="utf-8")
         case "directory":
             path.mkdir()
+        case "byte piece":  # SentencePiece's message is no UTF-8 then
+            path.write_bytes(data.replace(b"<0xCF>", b"<0xC\xca>"))
     with pytest.raises(ModelError, match="tokenizer.model"):
         TokenizerPair.load(tmp_path)
 

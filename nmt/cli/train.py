@@ -126,6 +126,7 @@ def _train(
 ) -> None:
     from nmt.files import refuse_non_empty
     from nmt.training.ranks import Ranks
+    from nmt.training.state import RunDirectory
     from nmt.training.trainer import Trainer
 
     if stop.signal is not None:
@@ -137,7 +138,7 @@ def _train(
         console.set_verbosity(console.QUIET)
     elif force:
         _check_replaceable(out, data.path)
-    elif not resume:
+    elif not resume and not RunDirectory(out).is_unbegun():
         try:
             refuse_non_empty(out)
         except UsageError as error:

@@ -80,7 +80,7 @@ def read_export(directory: Path) -> dict[str, Any] | None:
         document = read_json(path)
         version, weights, _ = document["format_version"], document["weights"], document["sha256"].items()
         _ = document["quantization"], document["positions"] + 0
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path} is damaged: export the model again with nmt export --force") from error
     if version != FORMAT_VERSION:
         raise ModelError(f"{path} has format version {version}, this program reads {FORMAT_VERSION}: export again")

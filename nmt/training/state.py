@@ -131,6 +131,12 @@ class RunDirectory:
         finally:
             os.close(descriptor)
 
+    def is_unbegun(self) -> bool:
+        """Whether all that lies here was left by a process that was killed before it had written anything."""
+        files = [path for path in self.path.parent.rglob("*") if not path.is_dir() or path.is_symlink()]
+        left = [path for path in files if path.name.startswith(".") and path.suffix == ".tmp"]
+        return self.path.is_dir() and set(files) <= {self.path / "lock", *left}
+
     def _sweep(self) -> None:
         """Remove what a killed process left half-written."""
         for folder in (self.path.parent, self.path, self.checkpoints, self.candidates):
@@ -173,13 +179,15 @@ class RunDirectory:
         write_json(self.path / "run.json", dataclasses.asdict(identity))
 
     def save(self, progress: Progress, model: Seq2Seq[Any], optimizer: torch.optim.Optimizer, *, keep: int) -> None:
-        """Write a checkpoint of this update, then delete all but the newest `keep`."""
+        """Write a checkpoint of this update; once it is read back as written, delete all but the newest `keep`."""
         path = self.checkpoints / f"update-{progress.update:08}"
         with atomic_directory(path, replace=True) as folder:
-            write_tensors(folder / _WEIGHTS, named_weights(model))
-            write_tensors(folder / _OPTIMIZER, _optimizer_tensors(model, optimizer))
-            hashes = {name: sha256_file(folder / name) for name in (_WEIGHTS, _OPTIMIZER)}
+            tensors = {_WEIGHTS: named_weights(model), _OPTIMIZER: _optimizer_tensors(model, optimizer)}
+            hashes = {name: write_tensors(folder / name, several) for name, several in tensors.items()}
             _write_progress(folder, progress, hashes)
+        for name, expected in hashes.items():
+            if sha256_file(path / name) != expected:
+                raise NMTError(f"{path / name} is not what was written: the disk may be failing; older ones are kept")
         older = [old for old in self._newest_first() if old != path]
         for old in older[keep - 1 :]:
             shutil.rmtree(old, ignore_errors=True)
@@ -252,8 +260,7 @@ class RunDirectory:
         return ranked[0] is candidate
 
     def _keep(self, candidate: Candidate, model: Seq2Seq[Any]) -> None:
-        write_tensors(self.candidate_path(candidate), named_weights(model))
-        candidate.sha256 = sha256_file(self.candidate_path(candidate))
+        candidate.sha256 = write_tensors(self.candidate_path(candidate), named_weights(model))
 
     def prune_candidates(self) -> None:
         """Delete weights that no checkpoint can ask for any more: call after saving."""

@@ -338,6 +338,16 @@ def test_an_update_keeps_its_number_of_batches(data: DataDirectory, tmp_path: Pa
         train(data, tmp_path / "run", config("transformer", "accumulation=2"), resume=True)
 
 
+def test_a_run_killed_before_it_wrote_anything_is_unbegun(data: DataDirectory, tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    assert not run.is_unbegun()
+    with run.lock():
+        (run.path / ".run.json.x.tmp").touch()
+        assert run.is_unbegun()
+        (tmp_path / "run" / "thesis.txt").touch()
+        assert not run.is_unbegun()
+
+
 def test_what_a_killed_process_left_is_swept(data: DataDirectory, tmp_path: Path) -> None:
     train(data, tmp_path / "run", config(), stop_at=5)
     left = tmp_path / "run" / "training" / "checkpoints" / ".update-00000006.x.tmp"

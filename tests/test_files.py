@@ -1,0 +1,59 @@
+"""Files that are whole or not there."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nmt.errors import NMTError
+from nmt.files import atomic_directory, atomic_file, read_json, write_json
+
+
+def test_json_comes_back(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"é": [1, None]})
+    assert read_json(tmp_path / "x.json") == {"é": [1, None]}
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_json_nested_too_deeply_is_a_value_error(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        read_json(tmp_path / "x.json")
+
+
+def test_numbers_that_json_has_not_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "x.json", json.loads("NaN"))
+    assert not any(tmp_path.iterdir())
+
+
+def fill(path: Path) -> None:
+    """Write as to a full disk."""
+    with atomic_file(path) as file:
+        file.write(b"new")
+        raise OSError(28, "No space left on device")
+
+
+def test_a_block_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("old")
+    with pytest.raises(NMTError, match="cannot write .*x: No space"):
+        fill(tmp_path / "x")
+    assert (tmp_path / "x").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def replace_half(path: Path) -> None:
+    with atomic_directory(path, replace=True) as folder:
+        (folder / "x").write_text("newer")
+        raise KeyError
+
+
+def test_a_folder_takes_the_place_of_another_whole(tmp_path: Path) -> None:
+    for content in ("old", "new"):
+        with atomic_directory(tmp_path / "d", replace=True) as folder:
+            (folder / "x").write_text(content)
+    assert (tmp_path / "d" / "x").read_text() == "new"
+    with pytest.raises(KeyError):
+        replace_half(tmp_path / "d")
+    assert (tmp_path / "d" / "x").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
