@@ -61,13 +61,17 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     Raises:
         NMTError: it cannot be written, or a weight is not finite.
     """
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise NMTError(f"{path} is not written: '{name}' holds a number that is not finite")
+    _require_finite(tensors, path)
     data = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     with atomic_file(path) as file:
         file.write(data)
     return hashlib.sha256(data).hexdigest()
+
+
+def _require_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise NMTError(f"{path} is not written: '{name}' holds a number that is not finite")
 
 
 def read_tensors(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
@@ -127,6 +131,7 @@ def save_model(
         dtype: float32, or float16 for half the size.
     """
     weights = named_weights(model)
+    _require_finite(weights, directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         names = tokenizers.save(directory)
