@@ -219,7 +219,8 @@ class DecodingOptions:
     n_best: int = setting(1, "hypotheses returned a sentence, best first; at most beam_size")
     max_length_ratio: float = setting(2.0, "longest translation, as a multiple of the source's tokens ...")
     max_length_extra: int = setting(20, "... plus so many tokens")
-    min_length_ratio: float = setting(0.0, "shortest translation, as a multiple of the source's tokens")
+    min_length_ratio: float = setting(0.0, "shortest translation, as a multiple of the source's tokens ...")
+    min_length: int = setting(0, "... and no fewer tokens than so many, the end included")
     no_repeat_ngram: int = setting(0, "never produce the same n-gram of so many tokens twice; 0 for no rule")
     forbidden: tuple[int, ...] = setting((), "token ids never produced")
 
@@ -232,7 +233,7 @@ class DecodingOptions:
         for key in ("max_length_ratio", "min_length_ratio"):
             value = getattr(self, key)
             _require(math.isfinite(value) and value >= 0, key, value, "it must be 0 or more")
-        for key in ("max_length_extra", "no_repeat_ngram"):
+        for key in ("max_length_extra", "min_length", "no_repeat_ngram"):
             _require(getattr(self, key) >= 0, key, getattr(self, key), "it must not be negative")
 
     def longest(self, source_tokens: int) -> int:
@@ -241,7 +242,7 @@ class DecodingOptions:
 
     def shortest(self, source_tokens: int) -> int:
         """Tokens of the shortest, likewise; the longest goes before it."""
-        return int(min(self.min_length_ratio * source_tokens, LONGEST_TRANSLATION))
+        return int(min(max(self.min_length_ratio * source_tokens, self.min_length), LONGEST_TRANSLATION))
 
 
 @dataclass(frozen=True, kw_only=True)

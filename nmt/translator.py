@@ -1,7 +1,7 @@
 """Text in, translations out: encode, search, decode, restore the order. Loads no torch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from nmt.config import DecodingOptions
@@ -18,6 +18,10 @@ MAX_LINE_TOKENS: Final = 32768
 """The end of a longer line is not translated."""
 MAX_PIECE_CHARACTERS: Final = 16
 """SentencePiece's longest piece: so many characters a token are enough to fill a line's limit."""
+
+
+RETRY_NGRAM: Final = 4
+"""A line whose translation is empty, endless or looping is translated once more with no so long n-gram twice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +55,8 @@ class Translation:
     """Whether the line was so long that its end was not translated."""
     looping: bool
     """Whether the translation repeats one phrase over and over and the source does not."""
+    retried: bool
+    """Whether (a part of) it is a second translation, as the first was empty, endless or looping."""
 
     @property
     def text(self) -> str:
@@ -73,6 +79,11 @@ class Translation:
         return not all(part.finished for part in self.candidates[0].parts)
 
     @property
+    def empty(self) -> bool:
+        """Whether there is no translation though there was something to translate."""
+        return bool(self.parts) and not self.text
+
+    @property
     def cut(self) -> bool:
         """Whether something is missing: the end of the source, or of the translation."""
         return self.source_cut or self.stopped
@@ -89,6 +100,7 @@ class Translator:
         options: how to search.
         max_source_tokens: a longer line is translated in parts, sentence by sentence, joined by spaces.
         max_line_tokens: what exceeds this much of a line is not translated.
+        retry: translate once more what was empty, endless or looping.
     """
 
     def __init__(
@@ -99,12 +111,14 @@ class Translator:
         *,
         max_source_tokens: int = MAX_SOURCE_TOKENS,
         max_line_tokens: int = MAX_LINE_TOKENS,
+        retry: bool = True,
     ) -> None:
         self.engine = engine
         self.tokenizers = tokenizers
         self.options = options
         self.max_source_tokens = max_source_tokens
         self.max_line_tokens = max_line_tokens
+        self.retry = retry
 
     @property
     def max_line_characters(self) -> int:
@@ -116,10 +130,37 @@ class Translator:
         sources = self._encode(lines)
         distinct = list(dict.fromkeys(part for parts, _ in sources for part in parts))
         found = dict(zip(distinct, self.engine.search(distinct, self.options, progress), strict=True))
+        failed = {part: found[part] for part in distinct if self._failed(part, found[part])} if self.retry else {}
+        better = self._retry(failed)
+        found |= better
         return [
-            self._assemble(line, parts, [found[part] for part in parts], source_cut=cut)
+            self._assemble(
+                line,
+                parts,
+                [found[part] for part in parts],
+                source_cut=cut,
+                retried=not better.keys().isdisjoint(parts),
+            )
             for line, (parts, cut) in zip(lines, sources, strict=True)
         ]
+
+    # -- runaway output ------------------------------------------------------------------------------------
+
+    def _failed(self, part: tuple[int, ...], hypotheses: list[Hypothesis]) -> bool:
+        """Whether the best translation is empty, did not end, or loops where the source does not."""
+        best = hypotheses[0]
+        if not best.finished or not self.tokenizers.target.decode(best.tokens).strip():
+            return True
+        return is_looping(best.tokens) and not is_looping(part)
+
+    def _retry(self, failed: dict[tuple[int, ...], list[Hypothesis]]) -> dict[tuple[int, ...], list[Hypothesis]]:
+        """One more translation of each, never empty and without any `RETRY_NGRAM`-gram twice; those that are good."""
+        rule = min(self.options.no_repeat_ngram or RETRY_NGRAM, RETRY_NGRAM)
+        options = replace(self.options, no_repeat_ngram=rule, min_length=max(self.options.min_length, 2))
+        if not failed or options == self.options:
+            return {}
+        again = dict(zip(failed, self.engine.search(list(failed), options), strict=True))
+        return {part: hypotheses for part, hypotheses in again.items() if not self._failed(part, hypotheses)}
 
     # -- encoding ------------------------------------------------------------------------------------------
 
@@ -158,6 +199,7 @@ class Translator:
         found: Sequence[list[Hypothesis]],
         *,
         source_cut: bool,
+        retried: bool,
     ) -> Translation:
         """Candidate i of a line joins candidate i of every part (the last where a part has fewer)."""
         ranks = max(map(len, found), default=1)
@@ -171,6 +213,7 @@ class Translator:
             parts=parts,
             candidates=candidates,
             source_cut=source_cut,
+            retried=retried,
             looping=loops and not is_looping([token for part in parts for token in part]),
         )
 

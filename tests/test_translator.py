@@ -21,7 +21,7 @@ from nmt.lines import read_text_lines
 from nmt.models.factory import build_model
 from nmt.resources import shipped_model
 from nmt.special import EOS
-from nmt.translator import Translation, Translator
+from nmt.translator import RETRY_NGRAM, Translation, Translator
 from tests.copying import TEXT, copying_model, never_called, tokenizers
 from tests.decoding.table import TableModel
 from tests.models.configs import CONFIGS
@@ -32,8 +32,8 @@ def copying(*, echo: int = 1, beam_size: int = 1, limits: dict[str, int] | None 
     return Translator(TorchEngine(copying_model(echo=echo), **settings), tokenizers(), options, **(limits or {}))
 
 
-def translating(model: Any, options: DecodingOptions, **settings: Any) -> Translator:
-    return Translator(TorchEngine(model, **settings), tokenizers(), options)
+def translating(model: Any, options: DecodingOptions, *, retry: bool = True, **settings: Any) -> Translator:
+    return Translator(TorchEngine(model, **settings), tokenizers(), options, retry=retry)
 
 
 def texts(translations: list[Translation]) -> list[str]:
@@ -127,17 +127,56 @@ def test_a_translation_stopped_at_its_greatest_length_is_flagged() -> None:
     assert not translation.source_cut
 
 
+def insisting(token: int, *, until: int) -> TableModel:
+    """Gives one token again and again, and then ends; what it may not give, it replaces by the end."""
+    size = tokenizers().source.vocab_size
+
+    def distribution(prefix: tuple[int, ...], source: tuple[int, ...]) -> list[float]:
+        wanted = EOS if len(prefix) > until else token
+        return [0.9 if i == wanted else 0.09 if i == EOS else 0.01 / size for i in range(size)]
+
+    return TableModel(distribution, lambda prefix, source: [1.0] + [0.0] * (len(source) - 1))
+
+
+GARE = "gare " * 15
+
+
 def test_a_loop_is_flagged_unless_the_source_loops() -> None:
+    model = insisting(tokenizers().source.encode("gare")[-1], until=15)
+    plain, looping = translating(model, DecodingOptions(beam_size=1), retry=False).translate(["Où est la gare ?", GARE])
+    assert plain.looping
+    assert not looping.looping
+    assert not plain.retried
+
+
+def test_a_loop_is_translated_once_more_without_repetition() -> None:
+    model = insisting(tokenizers().source.encode("gare")[-1], until=15)
+    plain, looping = translating(model, DecodingOptions(beam_size=1)).translate(["Où est la gare ?", GARE])
+    assert plain.retried
+    assert not plain.looping
+    assert len(plain.candidates[0].tokens) == RETRY_NGRAM + 1  # the fifth would make the same 4-gram; then the end
+    assert not looping.retried
+
+
+def test_an_empty_translation_is_translated_once_more() -> None:
     size = tokenizers().source.vocab_size
     word = tokenizers().source.encode("gare")[-1]
     model = TableModel(
-        lambda prefix, source: [0.9 if i == (EOS if len(prefix) > 15 else word) else 0.1 / size for i in range(size)],
+        lambda prefix, source: [0.9 if i == EOS else 0.09 if i == word else 0.01 / size for i in range(size)],
         lambda prefix, source: [1.0] + [0.0] * (len(source) - 1),
     )
-    translator = translating(model, DecodingOptions(beam_size=1))
-    plain, looping = translator.translate(["Où est la gare ?", "gare " * 15])
-    assert plain.looping
-    assert not looping.looping
+    [second], [first] = (
+        translating(model, DecodingOptions(beam_size=1), retry=retry).translate(["la gare"]) for retry in (True, False)
+    )
+    assert (second.retried, second.empty, len(second.candidates[0].tokens)) == (True, False, 2)
+    assert (first.retried, first.empty) == (False, True)
+
+
+def test_a_second_translation_that_is_no_better_is_not_taken() -> None:
+    endless = copying(echo=9)
+    [translation] = endless.translate(["la gare est loin"])
+    assert translation.stopped
+    assert not translation.retried
 
 
 def test_attention_spans_the_own_source() -> None:

@@ -32,6 +32,8 @@ _TROUBLE: Final = {
     "source": "too long: its end was not translated",
     "stopped": "the translation did not end and was cut at its greatest length",
     "looping": "the translation repeats itself",
+    "empty": "the translation is empty",
+    "retried": "the first translation was empty, endless or repeated itself: this is a second one",
     "scored": "too long: only its beginning was scored",
 }
 _ESCAPED_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029]")
@@ -101,7 +103,9 @@ def translate(
 
     Lines end at LF alone. With --n-best above 1 and without --json, every translation is a line of four
     columns, separated by tabs: number of the source line, rank, score, translation. The score is the
-    log-probability divided by length ** length-penalty. A pipe or terminal is answered line by line.
+    log-probability divided by length ** length-penalty. A pipe or terminal is answered line by line. A line
+    whose translation is empty, endless or repeats itself is translated once more, so that no four tokens
+    come twice; that is taken if it is better.
     """
     if n_best > beam:
         raise UsageError(f"--n-best {n_best} needs a --beam of at least as many (it is {beam})")
@@ -167,8 +171,9 @@ def _note(troubles: "Troubles", line: Line, translation: "Translation") -> None:
         troubles.add("parts", line.place)
     if translation.stopped:
         troubles.add("stopped", line.place)
-    if translation.looping:
-        troubles.add("looping", line.place)
+    for kind in ("looping", "empty", "retried"):
+        if getattr(translation, kind):
+            troubles.add(kind, line.place)
 
 
 class Troubles:
@@ -258,6 +263,8 @@ class _Format:
             "parts": len(translation.parts),
             "cut": translation.cut,
             "looping": translation.looping,
+            "empty": translation.empty,
+            "retried": translation.retried,
         }
         if self._n_best > 1:
             document["n_best"] = [self._describe(translation, candidate) for candidate in translation.candidates]

@@ -66,7 +66,7 @@ def constrain(
     optional = options.forbidden or options.no_repeat_ngram
     end = log_probs[:, EOS].clone() if optional else None
     forbid_tokens(log_probs, (*NEVER, *options.forbidden))
-    if options.min_length_ratio:
+    if options.min_length_ratio or options.min_length:
         forbid_end(log_probs, shortest > produced.shape[1] + 1)
     if options.no_repeat_ngram:
         forbid_repeated_ngrams(log_probs, produced, options.no_repeat_ngram)

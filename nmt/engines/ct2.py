@@ -59,12 +59,16 @@ def unsupported(options: DecodingOptions) -> str | None:
 
     What it must not produce it takes out before the softmax, so that scores are no longer the model's own.
     """
-    wanted = {
-        "a minimum length": options.min_length_ratio,
-        "a rule against repeated n-grams": options.no_repeat_ngram,
-        "forbidden tokens": options.forbidden,
-    }
-    return next((name for name, value in wanted.items() if value), None)
+    if options.min_length or options.no_repeat_ngram:
+        return "a minimum length" if options.min_length else "a rule against repeated n-grams"
+    return _impossible(options)
+
+
+def _impossible(options: DecodingOptions) -> str | None:
+    """The first option that it has not at all."""
+    if options.min_length_ratio:
+        return "a minimum length"
+    return "forbidden tokens" if options.forbidden else None
 
 
 def read_export(directory: Path) -> dict[str, Any] | None:
@@ -148,8 +152,11 @@ class CTranslate2Engine:
     def search(
         self, sentences: Sequence[tuple[int, ...]], options: DecodingOptions, progress: Progress | None = None
     ) -> list[list[Hypothesis]]:
-        """Hypotheses of each sentence, longest sentences first, several batches at a time."""
-        if (what := unsupported(options)) is not None:
+        """Hypotheses of each sentence, longest sentences first, several batches at a time.
+
+        With a least length or a rule against repeated n-grams, scores are those of the model so restricted.
+        """
+        if (what := _impossible(options)) is not None:
             raise UsageError(f"CTranslate2 cannot search with {what}: use --engine torch")
         results: list[list[Hypothesis]] = [[]] * len(sentences)
         order = sorted(range(len(sentences)), key=lambda i: -len(sentences[i]))
@@ -188,7 +195,8 @@ class CTranslate2Engine:
                 num_hypotheses=options.beam_size,
                 length_penalty=options.length_penalty,
                 suppress_sequences=[[self._targets[token]] for token in (PAD, BOS)],
-                min_decoding_length=0,
+                min_decoding_length=max(0, options.min_length - 1),
+                no_repeat_ngram_size=options.no_repeat_ngram,
                 patience=PATIENCE,
                 max_decoding_length=longest,
                 max_input_length=0,

@@ -1,6 +1,7 @@
 """CTranslate2 must give what our own searches give."""
 
 import io
+import itertools
 import json
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from nmt.checkpoint import load_model
 from nmt.cli import app, frame
 from nmt.config import DecodingOptions
 from nmt.decoding.forced import forced_scores
-from nmt.engines.ct2 import EXPORT, FOLDER, CTranslate2Engine, is_installed, read_export
+from nmt.engines.ct2 import EXPORT, FOLDER, CTranslate2Engine, is_installed, read_export, unsupported
 from nmt.engines.export import export_ctranslate2
 from nmt.engines.pytorch import TorchEngine
 from nmt.errors import ModelError, UsageError
@@ -199,8 +200,23 @@ def test_an_export_is_not_replaced_unasked(tmp_path):
     assert read_export(path)["quantization"] == "int8"
 
 
-@pytest.mark.parametrize("changes", [{"min_length_ratio": 0.5}, {"no_repeat_ngram": 2}, {"forbidden": (300,)}])
-def test_what_it_does_otherwise_is_left_to_torch(exported, changes):
+@pytest.mark.parametrize("changes", [{"no_repeat_ngram": 2}, {"min_length": 2}, {"forbidden": (300,)}])
+def test_what_it_scores_otherwise_is_not_offered(changes):
+    assert unsupported(DecodingOptions(**changes)) is not None
+    assert unsupported(DecodingOptions()) is None
+
+
+def test_a_second_translation_repeats_nothing_and_is_not_empty(exported):
+    _, engine = engines(exported)
+    options = DecodingOptions(beam_size=2, no_repeat_ngram=2, min_length=3)
+    for [hypothesis, *_] in engine.search([(10, 11, 12), (20,)], options):
+        pairs = list(itertools.pairwise(hypothesis.tokens))
+        assert len(pairs) == len(set(pairs))
+        assert len(hypothesis.tokens) >= 3
+
+
+@pytest.mark.parametrize("changes", [{"min_length_ratio": 0.5}, {"forbidden": (300,)}])
+def test_what_it_cannot_do_is_left_to_torch(exported, changes):
     _, engine = engines(exported)
     with pytest.raises(UsageError, match="use --engine torch"):
         engine.search([(5,)], DecodingOptions(**changes))
