@@ -37,6 +37,25 @@ class Batch:
         names = ("src", "src_mask", "tgt_in", "tgt_out", "tgt_mask")
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
+    def halves(self) -> tuple["Batch", "Batch"]:
+        """Two batches of half the pairs, each without the padding that only the other needs, and other dropout."""
+        middle = len(self.samples) // 2
+        return self._part(slice(0, middle), 2 * self.seed + 1), self._part(slice(middle, None), 2 * self.seed + 2)
+
+    def _part(self, rows: slice, seed: int) -> "Batch":
+        src_mask, tgt_mask = self.src_mask[rows], self.tgt_mask[rows]
+        source, target = int(src_mask.sum(1).amax()), int(tgt_mask.sum(1).amax())
+        return Batch(
+            self.src[rows, :source],
+            src_mask[:, :source],
+            self.tgt_in[rows, :target],
+            self.tgt_out[rows, :target],
+            tgt_mask[:, :target],
+            self.samples[rows],
+            int(tgt_mask.sum()),
+            seed % 2**32,
+        )
+
 
 def _pad(rows: Sequence[np.ndarray], first: Sequence[int], last: Sequence[int]) -> Tensor:
     """Rows with `first` before and `last` after each, PAD up to the longest."""

@@ -27,6 +27,17 @@ def test_every_pair_once_an_epoch(split: EncodedSplit) -> None:
     assert sorted(samples.tolist()) == list(range(500))
 
 
+def test_halves_are_what_would_have_been_made_of_half_the_pairs(split: EncodedSplit) -> None:
+    samples = [3, 77, 200, 41, 9]
+    halves = make_batch(split, samples, seed=5).halves()
+    for half, expected in zip(halves, (samples[:2], samples[2:]), strict=True):
+        made = make_batch(split, expected)
+        assert (half.samples, half.target_tokens) == (made.samples, made.target_tokens)
+        for name in ("src", "src_mask", "tgt_in", "tgt_out", "tgt_mask"):
+            assert getattr(half, name).equal(getattr(made, name)), name
+    assert len({halves[0].seed, halves[1].seed, 5}) == 3
+
+
 def test_padding_counts_towards_the_budget_and_stays_small(split: EncodedSplit) -> None:
     area = real = 0
     for samples in epoch_batches(split, 200, seed=1, epoch=0):

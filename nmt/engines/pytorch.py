@@ -16,7 +16,7 @@ from nmt.decoding.search import search
 from nmt.engines import Progress
 from nmt.errors import DeviceError
 from nmt.models.interface import Seq2Seq
-from nmt.nn.device import autocast
+from nmt.nn.device import autocast, is_out_of_memory
 
 BATCH_TOKENS: Final = 4096
 """Source tokens of a batch, padding included."""
@@ -94,13 +94,6 @@ class TorchEngine:
     def _kept(self, hypothesis: Hypothesis) -> Hypothesis:
         attention = hypothesis.attention if self.keep_attention else None
         return replace(hypothesis, attention=None if attention is None else attention.cpu())
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on a GPU or in main memory."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "alloc" in str(error) and "memory" in str(error)
 
 
 @contextmanager

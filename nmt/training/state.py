@@ -64,6 +64,8 @@ class Progress:
     skipped: int = 0
     """Updates refused because a gradient was not finite."""
     skipped_in_a_row: int = 0
+    halved: int = 0
+    """Updates whose batches were too large for the memory."""
     seconds: float = 0.0
     """Spent training and validating."""
     log_bytes: int = 0

@@ -12,8 +12,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nmt.batching import Batch
 from nmt.config import TrainingConfig
+from nmt.errors import DeviceError
 from nmt.models.interface import Seq2Seq
-from nmt.nn.device import autocast
+from nmt.nn.device import autocast, is_out_of_memory
 from nmt.nn.dropout import shared_masks
 from nmt.training.loss import Losses, smoothed_cross_entropy
 from nmt.training.ranks import Ranks
@@ -35,6 +36,8 @@ class Update(NamedTuple):
     """Learning rate."""
     applied: bool
     """False where the gradient was not finite, and the weights were left as they are."""
+    parts: int
+    """Batches that memory sufficed for; more than were given where some had to be halved."""
 
 
 class UpdateStep:
@@ -66,14 +69,34 @@ class UpdateStep:
         if tokens is None:
             tokens = sum(batch.target_tokens for batch in batches)
         self.model.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        sums = []
-        for number, batch in enumerate(batches, 1):
-            with self._sending(last=number == len(batches)):
-                sums.append(self.add_gradient(batch, tokens))
+        sums = self._gradient(list(batches), tokens)
         smoothed, nll = zip(*sums, strict=True)
         norm, applied = self.apply(rate)
-        return Update(torch.stack(smoothed).sum(), torch.stack(nll).sum(), tokens, norm, rate, applied)
+        return Update(torch.stack(smoothed).sum(), torch.stack(nll).sum(), tokens, norm, rate, applied, len(sums))
+
+    def _gradient(self, parts: list[Batch], tokens: int) -> list[tuple[Tensor, Tensor]]:
+        """The gradient of all parts; where memory does not suffice for one, anew with its halves: the same gradient.
+
+        Raises:
+            DeviceError: it does not suffice for one pair, or other ranks would wait for this one.
+        """
+        sums: list[tuple[Tensor, Tensor]] = []
+        self.optimizer.zero_grad(set_to_none=True)
+        while len(sums) < len(parts):
+            batch = parts[len(sums)]
+            try:
+                with self._sending(last=len(sums) == len(parts) - 1):
+                    sums.append(self.add_gradient(batch, tokens))
+                continue
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if len(batch.samples) == 1 or self.ranks.size > 1:
+                    raise DeviceError(_too_large(batch)) from error
+            parts[len(sums) : len(sums) + 1] = batch.halves()
+            sums = []
+            self.optimizer.zero_grad(set_to_none=True)
+        return sums
 
     def _sending(self, *, last: bool) -> AbstractContextManager[None]:
         """Ranks exchange gradients during the last backward pass of an update."""
@@ -107,6 +130,12 @@ class _BatchLoss(nn.Module):
 
     def forward(self, batch: Batch) -> Losses:
         return batch_loss(self.model, batch, self.label_smoothing, self.precision)
+
+
+def _too_large(batch: Batch) -> str:
+    pairs = ", ".join(str(sample + 1) for sample in batch.samples[:5]) + (" ..." if len(batch.samples) > 5 else "")
+    size = f"{len(batch.samples)} x {batch.src.shape[1]} source and {batch.tgt_in.shape[1]} target tokens"
+    return f"out of memory training on {size} (training pairs {pairs}): use a smaller batch_tokens or model"
 
 
 def make_optimizer(model: nn.Module, options: TrainingConfig) -> torch.optim.Optimizer:

@@ -190,6 +190,10 @@ class Trainer:
         )
         done = self.step(batches, rate, tokens=sum(plan.target_tokens for plan in planned))
         self.window.add(done)
+        if done.parts > len(batches):
+            self.progress.halved += 1
+            message = f"memory did not suffice for update {update} as planned: computed in {done.parts} parts"
+            self.report({"type": "warning", "message": message})
         if done.applied:
             progress.skipped_in_a_row = 0
         else:
@@ -210,7 +214,7 @@ class Trainer:
     def _log_training(self) -> None:
         record = {"type": "train", "update": self.progress.update, "epoch": self.progress.epoch}
         self.window.pool(self.ranks)
-        record |= self.window.record() | {"skipped": self.progress.skipped}
+        record |= self.window.record() | {"skipped": self.progress.skipped, "halved": self.progress.halved}
         self.window = Window()
         self._write(record)
 

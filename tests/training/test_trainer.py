@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from nmt.batching import Planned
+from nmt.batching import Batch, Planned
 from nmt.checkpoint import load_model
 from nmt.config import DecodingOptions, RunConfig
 from nmt.dataset import DataDirectory
-from nmt.errors import DataError, ModelError, NMTError, UsageError
+from nmt.errors import DataError, DeviceError, ModelError, NMTError, UsageError
 from nmt.settings import resolve
 from nmt.training import step as step_module
 from nmt.training.state import RunDirectory
@@ -243,6 +243,46 @@ def test_the_trainer_weighs_accumulated_batches_by_their_tokens(data: DataDirect
     one, three = (gradients(data, tmp_path / str(n), n) for n in (1, 3))
     for name, gradient in one.items():
         torch.testing.assert_close(three[name], gradient, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("most", [1, 3, 7])
+def test_a_batch_too_large_for_the_memory_is_halved_and_the_gradient_is_the_same(
+    data: DataDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    whole = gradients(data, tmp_path / "whole", 1)
+    real = step_module.batch_loss
+
+    def scarce(model: Any, batch: Batch, *args: Any) -> Any:
+        losses = real(model, batch, *args)
+        if len(batch.samples) > most:
+            losses.smoothed.backward()  # half of the work is done when it fails
+            raise MemoryError
+        return losses
+
+    monkeypatch.setattr(step_module, "batch_loss", scarce)
+    parts = gradients(data, tmp_path / "parts", 1)
+    for name, gradient in whole.items():
+        torch.testing.assert_close(parts[name], gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_halved_updates_are_counted_and_one_pair_too_large_is_named(
+    data: DataDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, most = step_module.batch_loss, 5
+
+    def scarce(model: Any, batch: Batch, *args: Any) -> Any:
+        if model.training and len(batch.samples) > most:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return real(model, batch, *args)
+
+    monkeypatch.setattr(step_module, "batch_loss", scarce)
+    records: list[dict[str, Any]] = []
+    outcome = train(data, tmp_path / "run", config("transformer", "max_updates=2"), report=records.append)
+    assert outcome.progress.halved == 2
+    assert sum("computed in" in r["message"] for r in records if r["type"] == "warning") == 2
+    most = 0
+    with pytest.raises(DeviceError, match=r"out of memory training on 1 x \d+ source .*training pairs \d+\)"):
+        train(data, tmp_path / "other", config())
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, bad: Callable[[int], bool]) -> None:
