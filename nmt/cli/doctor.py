@@ -17,45 +17,97 @@ _MATRIX: Final = 768
 def doctor(
     directories: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="DIRECTORY", help="Model or data directories to check.", show_default=False),
+        typer.Argument(metavar="DIRECTORY", help="Model, run or data directories to check.", show_default=False),
     ] = None,
+    prove_resume: Annotated[
+        bool, typer.Option("--prove-resume", help="Train small models, with a stop and without, and compare them.")
+    ] = False,
+    device: Annotated[str, typer.Option("--device", help="For --prove-resume: auto, cpu, cuda or cuda:N.")] = "auto",
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show what this machine offers; check model and data directories.
+    """Show what this machine offers; check directories of models, trainings and data.
 
     Examples:
         nmt doctor
         nmt doctor checkpoints/demo data/demo
+        nmt doctor --prove-resume
 
     A directory is whole when every file has the hash that its manifest says. The first that is not ends the
-    command with exit code 3 (data) or 4 (model).
+    command with exit code 3 (data) or 4 (model). Of a training, it says where it would be resumed.
     """
     facts = machine() | {"packages": packages(), "shipped_model": _shipped()}
-    checked = [{"path": str(path), "kind": check(path)} for path in directories or ()]
+    checked = [check(path) for path in directories or ()]
+    proofs = _prove_resume(device) if prove_resume else []
     if json_output:
-        document = {"schema": 1, **facts, "checked": checked}
+        document = {"schema": 1, **facts, "checked": checked, "exact_resume": proofs}
         print(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
         return
-    if not checked:
+    if not checked and not proofs:
         _print_machine(facts)
     for entry in checked:
-        console.say(f"{entry['path']}: {entry['kind']} directory, all files whole")
+        _print_checked(entry)
+    for proof in proofs:
+        how = ", ".join(f"{key} {value}" for key, value in proof.items() if key != "arch")
+        console.say(f"{proof['arch']}: stopped and resumed, the same bytes as never stopped ({how})")
 
 
-def check(path: Path) -> str:
-    """Verify a directory and return what it is, `model` or `data`."""
+def check(path: Path) -> dict[str, Any]:
+    """Verify a directory: its `path`, its `kind` and, where a training lies in it, its `checkpoints`.
+
+    `kind` is `model`, `data`, or `run` for a training that has no model to show yet. A checkpoint has its `update`
+    and its `trouble`, `None` for a whole one.
+    """
     import torch
 
     from nmt.checkpoint import load_model
     from nmt.cli.info import kind_of
     from nmt.dataset import DataDirectory
+    from nmt.manifest import MANIFEST
+    from nmt.training.state import RunDirectory
 
-    kind = kind_of(path)
+    run = RunDirectory(path)
+    begun = (run.path / "run.json").is_file()
+    kind = "run" if begun and not (path / MANIFEST).exists() else kind_of(path)
     if kind == "data":
         DataDirectory.open(path).verify()
-    else:
+    elif kind == "model":
         load_model(path, device=torch.device("cpu"))
-    return kind
+    found: dict[str, Any] = {"path": str(path), "kind": kind}
+    if begun:
+        run.identity()
+        found["checkpoints"] = [{"update": update, "trouble": trouble} for update, trouble in run.examine()]
+    return found
+
+
+def _print_checked(entry: dict[str, Any]) -> None:
+    path, kind = entry["path"], entry["kind"]
+    console.say(
+        f"{path}: training without a model yet" if kind == "run" else f"{path}: {kind} directory, all files whole"
+    )
+    if "checkpoints" not in entry:
+        return
+    for checkpoint in entry["checkpoints"]:
+        if checkpoint["trouble"] is not None:
+            console.warn(checkpoint["trouble"])
+    whole = [checkpoint["update"] for checkpoint in entry["checkpoints"] if checkpoint["trouble"] is None]
+    where = f"resumable at update {max(whole):,}" if whole else "not resumable: no checkpoint is whole"
+    console.say(f"{path}: training, {where} ({len(whole)} of {len(entry['checkpoints'])} checkpoints whole)")
+
+
+def _prove_resume(device: str) -> list[dict[str, Any]]:
+    """Of each architecture, how it was trained twice with the same outcome."""
+    import tempfile
+
+    from nmt.config import ARCHITECTURES
+    from nmt.training.proof import prove_exact_resume, sample_data
+
+    proofs = []
+    with tempfile.TemporaryDirectory(prefix="nmt-") as folder:
+        data = sample_data(Path(folder) / "data")
+        for arch in ARCHITECTURES:
+            options = prove_exact_resume(data, Path(folder), arch=arch, device=device).training
+            proofs.append({"arch": arch, "device": options.device, "precision": options.precision})
+    return proofs
 
 
 def machine() -> dict[str, Any]:

@@ -223,7 +223,20 @@ class RunDirectory:
             raise ModelError(f"no checkpoint in {self.checkpoints} is whole: {'; '.join(troubles)}")
         return None, [f"{self.path.parent} was stopped before its first checkpoint: starting from the beginning"]
 
-    def _load(self, path: Path, model: Seq2Seq[Any], optimizer: torch.optim.Optimizer) -> Progress:
+    def examine(self) -> list[tuple[int, str | None]]:
+        """Update of each checkpoint, newest first, and what is wrong with it; `None` for a whole one."""
+        found: list[tuple[int, str | None]] = []
+        for path in self._newest_first():
+            trouble = None
+            try:
+                self._read(path)
+            except ModelError as error:
+                trouble = str(error)
+            found.append((int(path.name.removeprefix("update-")), trouble))
+        return found
+
+    def _read(self, path: Path) -> tuple[Progress, dict[str, Tensor], dict[str, Tensor]]:
+        """Progress, weights and optimiser state of a checkpoint, each with the hash that it should have."""
         try:
             document = read_json(path / _PROGRESS)
             stated = document.pop("self")
@@ -237,6 +250,10 @@ class RunDirectory:
             state = read_tensors(path / _OPTIMIZER, sha256=hashes[_OPTIMIZER])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{path} is damaged: {error}") from error
+        return progress, weights, state
+
+    def _load(self, path: Path, model: Seq2Seq[Any], optimizer: torch.optim.Optimizer) -> Progress:
+        progress, weights, state = self._read(path)
         set_weights(model, weights, path / _WEIGHTS)
         _restore_optimizer(model, optimizer, state)
         return progress

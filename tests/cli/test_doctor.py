@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from nmt.cli import doctor
 from nmt.manifest import WEIGHTS
 from tests.tiny import tiny_model
@@ -60,3 +62,27 @@ def test_damaged_data_is_named(nmt, data_directory):
 
     assert result.code == 3
     assert "test.source.tokens.bin" in result.err
+
+
+def test_a_training_is_described(nmt, data_directory, tmp_path):
+    quick = ["max_updates=4", "save_every=2", "eval_every=4", "threads=1", "embedding_size=8", "hidden_size=8"]
+    settings = [word for setting in quick for word in ("--set", setting)]
+    out = tmp_path / "m"
+    assert nmt("train", data_directory, "--arch", "gru", "--preset", "tiny", *settings, "--out", out).code == 0
+
+    assert nmt("doctor", out).out.endswith(f"{out}: training, resumable at update 4 (2 of 2 checkpoints whole)\n")
+    newest = out / "training" / "checkpoints" / "update-00000004" / "progress.json"
+    newest.write_text(newest.read_text().replace("4", "5"))
+    result = nmt("doctor", out)
+    assert "resumable at update 2 (1 of 2 checkpoints whole)" in result.out
+    assert "update-00000004" in result.err
+    (out / "manifest.json").unlink()
+    assert "training without a model yet" in nmt("doctor", out).out
+
+
+@pytest.mark.slow
+def test_exact_resume_is_proved_here(nmt):
+    result = nmt("doctor", "--prove-resume", "--device", "cpu")
+    assert result.code == 0, result.err
+    assert [line.split(":")[0] for line in result.out.splitlines()] == ["gru", "attention", "transformer"]
+    assert "the same bytes as never stopped" in result.out
