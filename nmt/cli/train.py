@@ -180,9 +180,10 @@ def _check_replaceable(out: Path, data: Path) -> None:
 
 def _conclude(outcome: "Outcome", out: Path, stop: "_Stop") -> None:
     progress = outcome.progress
-    if outcome.reason in ("stopped", "time") and progress.update:
+    if outcome.reason in ("stopped", "time"):
         again = ["nmt", "train", "--resume", "--out", str(out)]
-        console.note(f"saved at update {progress.update}; go on with: {shlex.join(again)}")
+        where = f"saved at update {progress.update}" if progress.update else "stopped before the first update"
+        console.note(f"{where}; go on with: {shlex.join(again)}")
     if progress.exported >= 0:
         console.note(f"model in {out}: validation BLEU {progress.exported:.2f}")
     if stop.signal is not None and outcome.reason == "stopped":

@@ -141,7 +141,7 @@ class RunDirectory:
 
     def _sweep(self) -> None:
         """Remove what a killed process left half-written."""
-        for folder in (self.path.parent, self.path, self.checkpoints, self.candidates):
+        for folder in (self.path.parent, self.path, self.checkpoints, self.candidates, *self._newest_first()):
             for left in [*folder.glob(".*.tmp"), *folder.glob(".update-*.old.*")]:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
 

@@ -1,6 +1,7 @@
-"""`nmt` in processes of its own, forked from this one, which has imported everything: a start takes milliseconds."""
+"""`nmt` in processes of its own, forked from this one, which imports what they need: a start takes milliseconds."""
 
 import contextlib
+import importlib
 import os
 import signal
 import sys
@@ -63,8 +64,9 @@ def start(
     stdin: int | Path = Path(os.devnull),
     stdout: int | Path = Path(os.devnull),
     stopped: bool = False,
+    modules: Path | None = None,
 ) -> Process:
-    """Run `nmt ARGUMENTS`; with `stopped`, it waits for SIGCONT first."""
+    """Run `nmt ARGUMENTS`; with `stopped`, it waits for SIGCONT first; what it has imported goes to `modules`."""
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
@@ -75,10 +77,24 @@ def start(
         if stopped:
             os.kill(os.getpid(), signal.SIGSTOP)
         code = _command(arguments)
-    except BaseException:
-        os.write(2, b"Traceback: the command line itself failed\n")
+        if modules is not None:
+            modules.write_text("\n".join(sys.modules), encoding="utf-8")
+    except SystemExit as ended:  # a signal on the way into or out of the command line
+        code = ended.code if isinstance(ended.code, int) else 1
+    except BaseException as error:
+        os.write(2, f"Traceback: the command line itself failed: {error!r}\n".encode())
         code = 99
     os._exit(code)
+
+
+def warm(arguments: Sequence[object], folder: Path) -> Process:
+    """Run `nmt ARGUMENTS` to its end, and import here what it imported, for all that come after it."""
+    process = start(arguments, err=folder / "warm.err", modules=folder / "modules")
+    if process.wait() == 0:
+        for name in (folder / "modules").read_text(encoding="utf-8").split("\n"):
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+    return process
 
 
 def _become(stdin: int | Path, stdout: int | Path, err: Path) -> None:

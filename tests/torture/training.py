@@ -20,7 +20,7 @@ from nmt.preparation import PreparationOptions, prepare
 from nmt.training.state import Progress
 from nmt.training.trainer import Trainer
 from tests.torture.harness import Budget, Findings
-from tests.torture.processes import Process, start
+from tests.torture.processes import Process, start, warm
 
 SETTINGS = [
     *("model_size=16", "ffn_size=16", "num_heads=2", "num_encoder_layers=1", "num_decoder_layers=1"),
@@ -59,6 +59,8 @@ def reference(folder: Path, *more: str) -> Reference:
         prepare([str(folder / "train.tsv")], [str(folder / "valid.tsv")], [], data, options)
     arguments = command(data, [*SETTINGS, *more])
     out = folder / f"whole-{len(more)}"
+    process = warm([*arguments, "--out", folder / "first"], folder)
+    assert process.wait() == 0, process.said()
     begun = time.monotonic()
     process = start([*arguments, "--out", out], err=folder / "whole.err")
     assert process.wait() == 0, process.said()
@@ -110,15 +112,15 @@ def stop_at_random(budget: Budget, folder: Path, number: signal.Signals, code: i
         process.kill(number)
         ended = process.wait(60)
         look(process, out, found, f"signal {number}")
-        if ended == code:
+        if ended == code and (code < 0 or process.said()):
             found.counts[number.name] += 1
             took = time.monotonic() - sent
             found.counts["slowest in ms"] = max(found.counts["slowest in ms"], int(1000 * took))
             found.check(code < 0 or took < SOON, f"{number.name} took {took:.1f} s")
             said = process.said()
-            begun = (out / "training" / "run.json").exists()
+            begun = "parameters" in said
             found.check(code < 0 or not begun or "--resume --out" in said, f"{number.name}: no way on in {said!r}")
-        elif ended == -number and not process.said():
+        elif ended in (code, -number) and not process.said():
             found.counts["before it could catch it"] += 1
         else:
             found.check(ended == 0, f"{number.name}: exit {ended}: {process.said()[-300:]}")
