@@ -7,7 +7,7 @@ WORKERS ?= 2
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help install format lint type layers test test-slow torture check demo model clean
+.PHONY: help install format lint type layers test test-slow study study-quick torture check demo model clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,8 +38,18 @@ test: install ## the tests, without the slow ones
 test-slow: install ## all tests that need no GPU and no network
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) -m 'not gpu and not network'
 
+study: install ## train the ladder and the attention family, some hours: make study DATA=folder-with-multi30k
+	$(BIN)/nmt data prepare --train $(DATA)/multi30k/train --train $(DATA)/europarl/train --train $(DATA)/news/train \
+	    --valid $(DATA)/multi30k/val --test $(DATA)/europarl/test --vocab-size 8000 --out data/study --force
+	$(BIN)/python -m nmt.study data/study --out checkpoints/study --test $(DATA)/multi30k/test_2016_flickr \
+	    --test $(DATA)/europarl/test --gold $(DATA)/hansards-align/trial --gold $(DATA)/alibi-align/dev
+
+study-quick: install ## the same, tiny, on the sample corpus: minutes
+	$(BIN)/nmt data prepare --train sample --valid sample --test sample --out data/study-quick --force
+	$(BIN)/python -m nmt.study data/study-quick --out checkpoints/study-quick --quick
+
 torture: install ## kills, flipped bytes and fuzz, counted: make torture MINUTES=10
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture --minutes $(MINUTES)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture --minutes $(MINUTES) $(if $(PLANTED),--planted)
 
 check: lint type layers test ## what CI runs
 

@@ -1,0 +1,173 @@
+"""Train what the plan names and measure it, each step a process of `nmt`; what is done is not done again."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nmt.errors import NMTError, UsageError
+from nmt.files import read_json, write_json
+from nmt.study.plan import Plan, Run
+
+Say = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class ParallelFiles:
+    """A test set: two files."""
+
+    name: str
+    src: Path
+    ref: Path
+
+
+@dataclass(frozen=True)
+class Study:
+    """Where it works, and on what."""
+
+    plan: Plan
+    data: Path
+    out: Path
+    tests: tuple[ParallelFiles, ...]
+    gold: tuple[ParallelFiles, ...]
+    """Pairs with gold word alignments; the links lie beside the source, with the suffix `.align`."""
+    workers: int
+    say: Say
+
+    def model(self, run: Run) -> Path:
+        """Where a model lies."""
+        return self.out / "models" / run.name
+
+    def hyps(self, run: Run, test: ParallelFiles, beam: int) -> Path:
+        """Where its translations lie."""
+        return self.out / "figures" / f"{run.name}.{test.name}.{beam}.txt"
+
+    def figure(self, *name: object) -> Path:
+        """Where a measurement lies."""
+        return self.out / "figures" / f"{'.'.join(map(str, name))}.json"
+
+
+def measure(study: Study) -> None:
+    """Everything, in the order of its importance; interrupted, it goes on from there when called again.
+
+    Raises:
+        NMTError: a step failed.
+    """
+    _remember(study)
+    (study.out / "figures").mkdir(parents=True, exist_ok=True)
+    (study.out / "models").mkdir(exist_ok=True)
+    with ThreadPoolExecutor(study.workers) as pool:
+        for done in [pool.submit(_one, study, run) for run in study.plan.runs]:
+            done.result()
+    for arch in ("gru", "attention", "transformer"):  # alone: these are times
+        for length in study.plan.lengths:
+            _time(study, arch, length)
+
+
+def _remember(study: Study) -> None:
+    """Refuse to mix figures of different plans or data."""
+    from nmt.dataset import DataDirectory
+
+    settings = {
+        "preset": study.plan.preset,
+        "updates": study.plan.updates,
+        "settings": list(study.plan.settings),
+        "data": DataDirectory.open(study.data).fingerprint,
+        "tests": [test.name for test in study.tests],
+    }
+    path = study.out / "study.json"
+    study.out.mkdir(parents=True, exist_ok=True)
+    if path.exists() and read_json(path) != settings:
+        raise UsageError(f"{study.out} holds another study: choose another --out, or delete it")
+    write_json(path, settings)
+
+
+def _one(study: Study, run: Run) -> None:
+    _train(study, run)
+    for test in study.tests:
+        for beam in study.plan.beams if run.group == "ladder" else study.plan.beams[:2]:
+            _evaluate(study, run, test, beam)
+    for gold in study.gold if run.arch != "gru" else ():
+        _align(study, run, gold)
+
+
+def _align(study: Study, run: Run, gold: ParallelFiles) -> None:
+    words = ["attend", "-m", study.model(run), "--src", gold.src, "--ref", gold.ref]
+    _keep(study.figure(run.name, gold.name, "aer"), lambda: _json(*words, "--gold", gold.src.with_suffix(".align")))
+
+
+def _train(study: Study, run: Run) -> None:
+    plan, out = study.plan, study.model(run)
+    facts = study.figure(run.name, "training")
+    if facts.exists():
+        return
+    study.say(f"training {run.name}")
+    if (out / "training" / "run.json").exists():
+        _run("train", "--resume", "--out", out)
+    else:
+        settings = [word for setting in (*plan.settings, *run.settings) for word in ("--set", setting)]
+        start = ["train", study.data, "--arch", run.arch, "--preset", plan.preset, "--seed", run.seed]
+        _run(*start, *settings, "--max-updates", plan.updates, "--out", out)
+    manifest = read_json(out / "manifest.json")
+    log = [
+        json.loads(line) for line in (out / "training" / "log.jsonl").read_text(encoding="utf-8").split("\n") if line
+    ]
+    validations = [{key: r[key] for key in ("update", "seconds", "bleu")} for r in log if r["type"] == "valid"]
+    speeds = sorted(r["tokens_per_second"] for r in log if r["type"] == "train")
+    document = {"parameters": manifest["parameters"], "validations": validations}
+    write_json(facts, document | {"seconds": log[-1]["seconds"], "tokens_per_second": speeds[len(speeds) // 2]})
+
+
+def _evaluate(study: Study, run: Run, test: ParallelFiles, beam: int) -> None:
+    def evaluate() -> Any:
+        study.say(f"translating {test.name} with {run.name}, beam {beam}")
+        words = ["eval", "-m", study.model(run), "--src", test.src, "--ref", test.ref, "--engine", "torch"]
+        return _json(*words, "--beam", beam, "--save-hyp", study.hyps(run, test, beam))
+
+    _keep(study.figure(run.name, test.name, beam), evaluate)
+
+
+def _time(study: Study, arch: str, length: int) -> None:
+    def time() -> Any:
+        study.say(f"timing {arch} at {length} tokens a sentence")
+        plan = study.plan
+        words = ["bench", "train", "--arch", arch, "--preset", plan.preset, "--precision", "fp32"]
+        timed = ["--updates", plan.timed_updates, "--warmup", 2, "--length", length]
+        trained = _json(*words, *timed, "--set", "threads=1", "--set", "batch_tokens=2048")
+        model = study.model(Run(f"{arch}-1", "ladder", arch))
+        text = ["bench", "translate", "-m", model, "--engine", "torch", study.tests[0].src]
+        decoded = _json(*text, "--beam", 1, "--length", max(1, length // 2))
+        return {"training": trained, "translation": decoded}
+
+    _keep(study.figure("time", arch, length), time)
+
+
+def _keep(path: Path, compute: Callable[[], Any]) -> None:
+    """Write what `compute` gives, unless it is there."""
+    if not path.exists():
+        write_json(path, compute())
+
+
+def _json(*words: object) -> Any:
+    return json.loads(_run(*words, "--json"))
+
+
+def _run(*words: object) -> str:
+    command = [sys.executable, "-P", "-m", "nmt", *map(str, words)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, env=environment)
+    if done.returncode:
+        last = done.stderr.strip().rpartition("\n")[2].removeprefix("nmt: error: ")
+        raise NMTError(f"nmt {words[0]} failed: {last or 'no message'}")
+    return done.stdout
+
+
+def read_figures(study: Study, names: Sequence[object]) -> Any:
+    """A measurement, `None` where there is none."""
+    path = study.figure(*names)
+    return read_json(path) if path.exists() else None
