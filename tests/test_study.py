@@ -53,8 +53,9 @@ class Nmt:
         good = 0 if "gru" in option(given, "-m") else 1
         hyps = [ref if i % 2 < good else "nothing of it" for i, ref in enumerate(REFS)]
         Path(option(given, "--save-hyp")).write_text("".join(f"{line}\n" for line in hyps))
-        bleu = {"value": 20.0 + 15 * good, "low": 18.0, "high": 40.0}
-        long = {**bleu, "value": 5.0 + 25 * good}
+        bleu, long = (
+            {"value": value, "low": value - 2, "high": value + 2} for value in (20.0 + 15 * good, 5.0 + 25 * good)
+        )
         buckets = [(1, 5, bleu), (6, 10, long)]
         return {
             "scores": {"bleu": bleu},

@@ -63,7 +63,9 @@ def _ladder(study: Study) -> Section:
         rows.append([run.name, f"{facts['parameters']:,}", speed, minutes, *map(_interval, scores), p])
     means = {arch: _mean(study, arch, test, beam) for arch in ARCHITECTURES}
     finding = "; ".join(f"{arch} {_spread(values)}" for arch, values in means.items())
-    finding = f"BLEU on {test.name}, beam {beam}, over {len(means['gru'])} seeds (mean, standard deviation): {finding}."
+    seeds = len(means["gru"])
+    what = f"over {seeds} seeds (mean ± standard deviation)" if seeds > 1 else "one seed"
+    finding = f"BLEU on {test.name}, beam {beam}, {what}: {finding}."
     return "The three generations", f"{finding} p: paired bootstrap against {BASELINE}.", "", (header, rows)
 
 
@@ -101,7 +103,7 @@ def _lengths(study: Study, test: ParallelFiles) -> Section:
 
 
 def _falls(found: dict[str, list[dict[str, Any]]]) -> str:
-    """How much of its BLEU each keeps, from its best bucket to the last one that has 20 lines."""
+    """How much of its BLEU each keeps, from the first to the last lengths that have 20 lines."""
     kept, counted = {}, [i for i, bucket in enumerate(found["gru"]) if bucket["lines"] >= 20]
     if len(counted) < 2:
         return "there are too few lengths to say."
@@ -111,8 +113,9 @@ def _falls(found: dict[str, list[dict[str, Any]]]) -> str:
     words = [_label(found["gru"][i]) for i in (first, last)]
     shares = ", ".join(f"{arch} {100 * share:.0f} %" for arch, share in kept.items())
     text = f"of the BLEU at {words[0]} words there is left at {words[1]}: {shares}. "
-    if kept["attention"] > kept["gru"] + 0.05:
-        return text + "Attention flattens the fall, as was claimed."
+    apart = found["attention"][last]["bleu"]["low"] > found["gru"][last]["bleu"]["high"]
+    if kept["attention"] > kept["gru"] and apart:
+        return text + f"Attention flattens the fall, as was claimed: at {words[1]} words their intervals are apart."
     return text + "That attention flattens the fall does not show here."
 
 
