@@ -18,6 +18,8 @@ from nmt.tokenizer import Tokenizer
 
 END: Final = "</s>"
 CANDIDATES: Final = 5
+LONGEST: Final = 256
+"""Tokens of a side beyond which `word_attention` shows nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,8 +123,16 @@ def attend_pair(loaded: LoadedModel, source: str, target: str | None, options: D
 
 
 def word_attention(loaded: LoadedModel, source: str, target: str) -> WordAttention | None:
-    """Weights between the words of a pair; `None` for a model without attention, or where a side is blank."""
+    """Weights between the words of a pair; `None` for a model without attention.
+
+    `None` too where a side is blank, or so long that its maps would fill the memory (or was translated in parts).
+    """
     if loaded.config.arch == "gru" or not source.strip() or not target.strip():
+        return None
+    if (
+        max(len(encode_words(loaded.tokenizers.source, source)), len(encode_words(loaded.tokenizers.target, target)))
+        > LONGEST
+    ):
         return None
     pair = attend_pair(loaded, source, target, DecodingOptions())
     return words_of(pair, pair.alignment())

@@ -38,7 +38,7 @@ class Batch:
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
     def halves(self) -> tuple["Batch", "Batch"]:
-        """Two batches of half the pairs, each without the padding that only the other needs, and other dropout."""
+        """Two batches of half the pairs, each without padding that only the other needs; with other dropout masks."""
         middle = len(self.samples) // 2
         return self._part(slice(0, middle), 2 * self.seed + 1), self._part(slice(middle, None), 2 * self.seed + 2)
 

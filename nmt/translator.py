@@ -21,7 +21,7 @@ MAX_PIECE_CHARACTERS: Final = 16
 
 
 RETRY_NGRAM: Final = 4
-"""A line whose translation is empty, endless or looping is translated once more with no so long n-gram twice."""
+"""A line whose translation is empty or looping is translated once more with no so long n-gram twice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class Translation:
     looping: bool
     """Whether the translation repeats one phrase over and over and the source does not."""
     retried: bool
-    """Whether (a part of) it is a second translation, as the first was empty, endless or looping."""
+    """Whether (a part of) it is a second translation, as the first was empty or looping."""
 
     @property
     def text(self) -> str:
@@ -100,7 +100,7 @@ class Translator:
         options: how to search.
         max_source_tokens: a longer line is translated in parts, sentence by sentence, joined by spaces.
         max_line_tokens: what exceeds this much of a line is not translated.
-        retry: translate once more what was empty, endless or looping.
+        retry: translate once more what was empty or looping.
     """
 
     def __init__(
@@ -147,9 +147,9 @@ class Translator:
     # -- runaway output ------------------------------------------------------------------------------------
 
     def _failed(self, part: tuple[int, ...], hypotheses: list[Hypothesis]) -> bool:
-        """Whether the best translation is empty, did not end, or loops where the source does not."""
+        """Whether the best translation is empty, or loops where the source does not."""
         best = hypotheses[0]
-        if not best.finished or not self.tokenizers.target.decode(best.tokens).strip():
+        if not self.tokenizers.target.decode(best.tokens).strip():
             return True
         return is_looping(best.tokens) and not is_looping(part)
 
@@ -160,7 +160,11 @@ class Translator:
         if not failed or options == self.options:
             return {}
         again = dict(zip(failed, self.engine.search(list(failed), options), strict=True))
-        return {part: hypotheses for part, hypotheses in again.items() if not self._failed(part, hypotheses)}
+        return {
+            part: hypotheses
+            for part, hypotheses in again.items()
+            if hypotheses[0].finished and not self._failed(part, hypotheses)
+        }
 
     # -- encoding ------------------------------------------------------------------------------------------
 

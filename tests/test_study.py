@@ -106,6 +106,7 @@ def test_a_study_that_was_stopped_goes_on(study: Study, nmt: Nmt) -> None:
     nmt.fails = "placement-after"
     with pytest.raises(NMTError, match="stopped"):
         measure(study)
+    assert not any(word.startswith("bench") for word in nmt.asked)
     nmt.fails = None
     measure(study)
     measure(study)
@@ -124,6 +125,9 @@ def test_another_study_is_not_mixed_in(study: Study, monkeypatch: pytest.MonkeyP
         fingerprint = "x"
 
     monkeypatch.setattr("nmt.dataset.DataDirectory.open", lambda path: Data)
+    with pytest.raises(UsageError, match=r"t\.align is not there"):
+        measuring._remember(study)
+    study.gold[0].src.with_suffix(".align").touch()
     measuring._remember(study)
     measuring._remember(study)
     with pytest.raises(UsageError, match="another study"):

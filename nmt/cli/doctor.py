@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from nmt.cli import console
+from nmt.errors import UsageError
 
 REQUIRED: Final = ("numpy", "torch", "safetensors", "sentencepiece", "sacrebleu", "typer", "rich")
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+).*?extra\s*==\s*['\"](?P<extra>[\w-]+)['\"]")
@@ -22,7 +23,9 @@ def doctor(
     prove_resume: Annotated[
         bool, typer.Option("--prove-resume", help="Train small models, with a stop and without, and compare them.")
     ] = False,
-    device: Annotated[str, typer.Option("--device", help="For --prove-resume: auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[
+        str | None, typer.Option("--device", help="For --prove-resume: auto, cpu, cuda or cuda:N.", show_default="auto")
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show what this machine offers; check directories of models, trainings and data.
@@ -35,17 +38,21 @@ def doctor(
     A directory is whole when every file has the hash that its manifest says. The first that is not ends the
     command with exit code 3 (data) or 4 (model). Of a training, it says where it would be resumed.
     """
+    if device is not None and not prove_resume:
+        raise UsageError("--device is for --prove-resume")
     facts = machine() | {"packages": packages(), "shipped_model": _shipped()}
     checked = [check(path) for path in directories or ()]
-    proofs = _prove_resume(device) if prove_resume else []
+    proofs = _prove_resume(device or "auto") if prove_resume else []
     if json_output:
         document = {"schema": 1, **facts, "checked": checked, "exact_resume": proofs}
         print(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
+        _refuse_damage(checked)
         return
     if not checked and not proofs:
         _print_machine(facts)
     for entry in checked:
         _print_checked(entry)
+    _refuse_damage(checked)
     for proof in proofs:
         how = ", ".join(f"{key} {value}" for key, value in proof.items() if key != "arch")
         console.say(f"{proof['arch']}: stopped and resumed, the same bytes as never stopped ({how})")
@@ -62,12 +69,13 @@ def check(path: Path) -> dict[str, Any]:
     from nmt.checkpoint import load_model
     from nmt.cli.info import kind_of
     from nmt.dataset import DataDirectory
-    from nmt.manifest import MANIFEST
+    from nmt.manifest import MANIFEST, WEIGHTS
     from nmt.training.state import RunDirectory
 
     run = RunDirectory(path)
     begun = (run.path / "run.json").is_file()
-    kind = "run" if begun and not (path / MANIFEST).exists() else kind_of(path)
+    shown = any((path / name).exists() for name in (MANIFEST, WEIGHTS))
+    kind = "run" if begun and not shown else kind_of(path)
     if kind == "data":
         DataDirectory.open(path).verify()
     elif kind == "model":
@@ -86,12 +94,20 @@ def _print_checked(entry: dict[str, Any]) -> None:
     )
     if "checkpoints" not in entry:
         return
-    for checkpoint in entry["checkpoints"]:
-        if checkpoint["trouble"] is not None:
-            console.warn(checkpoint["trouble"])
+    if not entry["checkpoints"]:
+        console.say(f"{path}: training, resumable from the beginning (it was stopped before its first checkpoint)")
+        return
     whole = [checkpoint["update"] for checkpoint in entry["checkpoints"] if checkpoint["trouble"] is None]
     where = f"resumable at update {max(whole):,}" if whole else "not resumable: no checkpoint is whole"
     console.say(f"{path}: training, {where} ({len(whole)} of {len(entry['checkpoints'])} checkpoints whole)")
+
+
+def _refuse_damage(checked: list[dict[str, Any]]) -> None:
+    from nmt.errors import ModelError
+
+    troubles = [c["trouble"] for entry in checked for c in entry.get("checkpoints", ()) if c["trouble"] is not None]
+    if troubles:
+        raise ModelError("; ".join(troubles))
 
 
 def _prove_resume(device: str) -> list[dict[str, Any]]:

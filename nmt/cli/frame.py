@@ -23,7 +23,7 @@ from typer.core import TyperCommand, TyperGroup
 import nmt
 from nmt.cli import console
 from nmt.cli.help_page import plain_usage, short_help, write_help
-from nmt.errors import NMTError, did_you_mean
+from nmt.errors import NMTError, did_you_mean, is_out_of_memory
 
 BROKEN_PIPE: Final = 141
 INTERRUPTED: Final = 130
@@ -200,7 +200,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return str(error), error.exit_code
     if isinstance(error, typer.TyperException):
         return _usage_message(error), error.exit_code
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return "out of memory: try a smaller --batch-tokens, or a smaller model", 5
     if isinstance(error, OSError) and error.strerror:
         stream = "standard input or output" if error.errno in _STREAM_ERRORS else type(error).__name__
@@ -211,12 +211,6 @@ def _explain(error: BaseException) -> tuple[str, int]:
     what = " ".join(str(error).split())
     hint = "" if console.verbosity() >= console.VERBOSE else "; give -v to see where"
     return f"{type(error).__name__}{': ' if what else ''}{what[:300]} (this is a bug in nmt{hint})", 1
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, RuntimeError) and ("alloc" in str(error) and "memory" in str(error))
 
 
 def _usage_message(error: typer.TyperException) -> str:

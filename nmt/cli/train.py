@@ -180,7 +180,9 @@ def _check_replaceable(out: Path, data: Path) -> None:
 
 def _conclude(outcome: "Outcome", out: Path, stop: "_Stop") -> None:
     progress = outcome.progress
-    if outcome.reason in ("stopped", "time"):
+    if not outcome.begun:
+        console.note("stopped before anything was done: the same command begins again")
+    elif outcome.reason in ("stopped", "time"):
         again = ["nmt", "train", "--resume", "--out", str(out)]
         where = f"saved at update {progress.update}" if progress.update else "stopped before the first update"
         console.note(f"{where}; go on with: {shlex.join(again)}")

@@ -33,7 +33,7 @@ _TROUBLE: Final = {
     "stopped": "the translation did not end and was cut at its greatest length",
     "looping": "the translation repeats itself",
     "empty": "the translation is empty",
-    "retried": "the first translation was empty, endless or repeated itself: this is a second one",
+    "retried": "the first translation was empty or repeated itself: this is a second one",
     "scored": "too long: only its beginning was scored",
 }
 _ESCAPED_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029]")
@@ -104,8 +104,8 @@ def translate(
     Lines end at LF alone. With --n-best above 1 and without --json, every translation is a line of four
     columns, separated by tabs: number of the source line, rank, score, translation. The score is the
     log-probability divided by length ** length-penalty. A pipe or terminal is answered line by line. A line
-    whose translation is empty, endless or repeats itself is translated once more, so that no four tokens
-    come twice; that is taken if it is better.
+    whose translation is empty or repeats itself is translated once more, so that no four tokens come twice;
+    that is taken if it ends and is neither.
     """
     if n_best > beam:
         raise UsageError(f"--n-best {n_best} needs a --beam of at least as many (it is {beam})")

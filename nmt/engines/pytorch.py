@@ -14,9 +14,9 @@ from nmt.config import DecodingOptions
 from nmt.decoding.hypothesis import Hypothesis
 from nmt.decoding.search import search
 from nmt.engines import Progress
-from nmt.errors import DeviceError
+from nmt.errors import DeviceError, is_out_of_memory
 from nmt.models.interface import Seq2Seq
-from nmt.nn.device import autocast, is_out_of_memory
+from nmt.nn.device import autocast
 
 BATCH_TOKENS: Final = 4096
 """Source tokens of a batch, padding included."""

@@ -86,10 +86,3 @@ def reuse_memory() -> None:
         return
     mallopt(mmap_max, 0)
     mallopt(trim_threshold, 2**31 - 1)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on a GPU or in main memory."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "alloc" in str(error) and "memory" in str(error)

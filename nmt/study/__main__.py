@@ -37,6 +37,9 @@ def main() -> int:
     except NMTError as error:
         print(f"nmt: error: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
     return 0
 
 

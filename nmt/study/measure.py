@@ -5,13 +5,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from nmt.errors import NMTError, UsageError
-from nmt.files import read_json, write_json
+from nmt.files import read_json, sha256_file, write_json
 from nmt.study.plan import Plan, Run
 
 Say = Callable[[str], object]
@@ -62,8 +62,12 @@ def measure(study: Study) -> None:
     (study.out / "figures").mkdir(parents=True, exist_ok=True)
     (study.out / "models").mkdir(exist_ok=True)
     with ThreadPoolExecutor(study.workers) as pool:
-        for done in [pool.submit(_one, study, run) for run in study.plan.runs]:
-            done.result()
+        try:
+            for done in as_completed([pool.submit(_one, study, run) for run in study.plan.runs]):
+                done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     for arch in ("gru", "attention", "transformer"):  # alone: these are times
         for length in study.plan.lengths:
             _time(study, arch, length)
@@ -73,12 +77,14 @@ def _remember(study: Study) -> None:
     """Refuse to mix figures of different plans or data."""
     from nmt.dataset import DataDirectory
 
+    for gold in study.gold:
+        if not gold.src.with_suffix(".align").is_file():
+            raise UsageError(f"{gold.src.with_suffix('.align')} is not there")
+    files = [path for text in (*study.tests, *study.gold) for path in (text.src, text.ref)]
     settings = {
-        "preset": study.plan.preset,
-        "updates": study.plan.updates,
-        "settings": list(study.plan.settings),
+        "plan": json.loads(json.dumps(asdict(study.plan))),
         "data": DataDirectory.open(study.data).fingerprint,
-        "tests": [test.name for test in study.tests],
+        "files": {path.name: sha256_file(path) for path in files},
     }
     path = study.out / "study.json"
     study.out.mkdir(parents=True, exist_ok=True)
@@ -159,7 +165,8 @@ def _json(*words: object) -> Any:
 
 def _run(*words: object) -> str:
     command = [sys.executable, "-P", "-m", "nmt", *map(str, words)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    own = {name: value for name, value in os.environ.items() if not name.startswith("NMT_")}
+    environment = {**own, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, env=environment)
     if done.returncode:
         last = done.stderr.strip().rpartition("\n")[2].removeprefix("nmt: error: ")

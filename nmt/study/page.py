@@ -207,7 +207,8 @@ def _growth(study: Study) -> Section:
                 times.append(1000 * length / rate if what == "training" else 1000 / rate)
             exponent = _slope(lengths, times)
             found[what, arch] = exponent
-            rows.append([f"{arch}, {what}, ms a sentence", *(f"{time:.2f}" for time in times), f"{exponent:.2f}"])
+            of = "" if what == "training" else " of a sentence with half as many words"
+            rows.append([f"{arch}, {what}{of}, ms", *(f"{time:.2f}" for time in times), f"{exponent:.2f}"])
             if what == "training":
                 curves.append(Curve(arch, times))
     for arch in ARCHITECTURES:

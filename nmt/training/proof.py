@@ -34,8 +34,10 @@ def prove_exact_resume(data: DataDirectory, folder: Path, *, arch: str, device: 
     config = _train(data, config, whole)
     _train(data, config, parts, stop_at=STOPPED_AT)
     _train(data, config, parts, resume=True)
-    if sha256_file(whole / WEIGHTS) != sha256_file(parts / WEIGHTS):
-        raise NMTError(f"{arch}: the model of a resumed training differs from that of one that was never stopped")
+    last = Path("training") / "checkpoints" / f"update-{config.training.max_updates:08}"
+    for name in (Path(WEIGHTS), last / "weights.safetensors", last / "optimizer.safetensors"):
+        if sha256_file(whole / name) != sha256_file(parts / name):
+            raise NMTError(f"{arch}: {name.name} of a resumed training differs from that of one that was never stopped")
     return config
 
 

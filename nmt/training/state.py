@@ -19,6 +19,7 @@ from torch import Tensor
 from nmt.checkpoint import named_weights, read_tensors, set_weights, write_tensors
 from nmt.errors import ModelError, NMTError, UsageError
 from nmt.files import atomic_directory, read_json, sha256_file, write_json
+from nmt.manifest import CARD, CONFIG, MANIFEST, WEIGHTS
 from nmt.models.interface import Seq2Seq
 from nmt.settings import restore
 from nmt.training.log import RunLog
@@ -135,15 +136,26 @@ class RunDirectory:
 
     def is_unbegun(self) -> bool:
         """Whether all that lies here was left by a process that was killed before it had written anything."""
-        files = [path for path in self.path.parent.rglob("*") if not path.is_dir() or path.is_symlink()]
-        left = [path for path in files if path.name.startswith(".") and path.suffix == ".tmp"]
-        return self.path.is_dir() and set(files) <= {self.path / "lock", *left}
+        if not self.path.is_dir():
+            return False
+        files = (path for path in self.path.parent.rglob("*") if not path.is_dir() or path.is_symlink())
+        return all(path == self.path / "lock" or path.match(".*.tmp") for path in files)
 
     def _sweep(self) -> None:
         """Remove what a killed process left half-written."""
-        for folder in (self.path.parent, self.path, self.checkpoints, self.candidates, *self._newest_first()):
-            for left in [*folder.glob(".*.tmp"), *folder.glob(".update-*.old.*")]:
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        ours = [
+            left
+            for name in (WEIGHTS, CONFIG, MANIFEST, CARD, "tokenizer*")
+            for left in self._left(self.path.parent, name)
+        ]
+        for folder in (self.path, self.checkpoints, self.candidates, *self._newest_first()):
+            ours += [*self._left(folder, "*"), *folder.glob(".update-*.old.*")]
+        for left in ours:
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+    @staticmethod
+    def _left(folder: Path, name: str) -> Iterator[Path]:
+        return folder.glob(f".{name}.*.tmp")
 
     def clear(self) -> None:
         """Delete the model and the run that lie here, for a new run; the lock must be held."""
@@ -181,7 +193,7 @@ class RunDirectory:
         write_json(self.path / "run.json", dataclasses.asdict(identity))
 
     def save(self, progress: Progress, model: Seq2Seq[Any], optimizer: torch.optim.Optimizer, *, keep: int) -> None:
-        """Write a checkpoint of this update; once it is read back as written, delete all but the newest `keep`."""
+        """Write a checkpoint of this update; once its tensors read back right, delete all but the newest `keep`."""
         path = self.checkpoints / f"update-{progress.update:08}"
         with atomic_directory(path, replace=True) as folder:
             tensors = {_WEIGHTS: named_weights(model), _OPTIMIZER: _optimizer_tensors(model, optimizer)}
@@ -231,6 +243,8 @@ class RunDirectory:
             try:
                 self._read(path)
             except ModelError as error:
+                if not path.exists():  # a training at work has deleted it
+                    continue
                 trouble = str(error)
             found.append((int(path.name.removeprefix("update-")), trouble))
         return found

@@ -12,9 +12,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nmt.batching import Batch
 from nmt.config import TrainingConfig
-from nmt.errors import DeviceError
+from nmt.errors import DeviceError, is_out_of_memory
 from nmt.models.interface import Seq2Seq
-from nmt.nn.device import autocast, is_out_of_memory
+from nmt.nn.device import autocast
 from nmt.nn.dropout import shared_masks
 from nmt.training.loss import Losses, smoothed_cross_entropy
 from nmt.training.ranks import Ranks
@@ -75,7 +75,9 @@ class UpdateStep:
         return Update(torch.stack(smoothed).sum(), torch.stack(nll).sum(), tokens, norm, rate, applied, len(sums))
 
     def _gradient(self, parts: list[Batch], tokens: int) -> list[tuple[Tensor, Tensor]]:
-        """The gradient of all parts; where memory does not suffice for one, anew with its halves: the same gradient.
+        """The gradient of all parts; where memory does not suffice for one, anew with its halves.
+
+        That is the same gradient but for the dropout masks, which are drawn for each half.
 
         Raises:
             DeviceError: it does not suffice for one pair, or other ranks would wait for this one.

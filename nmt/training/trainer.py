@@ -51,6 +51,8 @@ class Outcome:
     """`complete`, `patience`, `time` or `stopped`."""
     progress: Progress
     best: Candidate | None
+    begun: bool = True
+    """False if it was stopped before anything was read or written."""
 
 
 class Trainer:
@@ -114,7 +116,7 @@ class Trainer:
         with self.ranks.together(self.device), self.directory.lock():
             self.step = UpdateStep(self.model, self.options, self.precision, self.ranks)
             if self._agreed_to_stop():
-                return Outcome(reason="stopped", progress=self.progress, best=None)
+                return Outcome(reason="stopped", progress=self.progress, best=None, begun=False)
             if clear:
                 self.directory.clear()
             if resume:
@@ -192,7 +194,10 @@ class Trainer:
         self.window.add(done)
         if done.parts > len(batches):
             self.progress.halved += 1
-            message = f"memory did not suffice for update {update} as planned: computed in {done.parts} parts"
+            message = (
+                f"memory did not suffice for update {update} as planned: computed in {done.parts} parts (and other"
+            )
+            message += " dropout: without that lack it would have been another)"
             self.report({"type": "warning", "message": message})
         if done.applied:
             progress.skipped_in_a_row = 0

@@ -1,10 +1,12 @@
 import json
+import shutil
 
 import pytest
 
 from nmt.cli import doctor
 from nmt.manifest import WEIGHTS
 from tests.tiny import tiny_model
+from tests.torture.training import forgets_its_place
 
 
 def test_machine_is_described(nmt):
@@ -74,10 +76,20 @@ def test_a_training_is_described(nmt, data_directory, tmp_path):
     newest = out / "training" / "checkpoints" / "update-00000004" / "progress.json"
     newest.write_text(newest.read_text().replace("4", "5"))
     result = nmt("doctor", out)
+    assert result.code == 4
     assert "resumable at update 2 (1 of 2 checkpoints whole)" in result.out
     assert "update-00000004" in result.err
+    for checkpoint in (out / "training" / "checkpoints").iterdir():
+        shutil.rmtree(checkpoint)
+    assert "resumable from the beginning" in nmt("doctor", out).out
     (out / "manifest.json").unlink()
+    assert nmt("doctor", out).code == 4  # weights without a manifest
+    (out / "model.safetensors").unlink()
     assert "training without a model yet" in nmt("doctor", out).out
+
+
+def test_a_device_that_nothing_uses_is_refused(nmt):
+    assert nmt("doctor", "--device", "cpu").code == 2
 
 
 @pytest.mark.slow
@@ -86,3 +98,11 @@ def test_exact_resume_is_proved_here(nmt):
     assert result.code == 0, result.err
     assert [line.split(":")[0] for line in result.out.splitlines()] == ["gru", "attention", "transformer"]
     assert "the same bytes as never stopped" in result.out
+
+
+@pytest.mark.slow
+def test_a_resume_that_is_not_exact_is_no_proof(nmt):
+    with forgets_its_place():
+        result = nmt("doctor", "--prove-resume", "--device", "cpu")
+    assert result.code == 1
+    assert "differs" in result.err

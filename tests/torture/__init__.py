@@ -1,4 +1,4 @@
-"""What no single test shows: thousands of kills, flipped bytes and mutated files, counted.
+"""What no single test shows: hundreds of kills, flipped bytes and mutated files, counted.
 
 `make torture` runs every harness for its share of the time and prints a table; `--planted` puts a bug into each
 harness in turn and demands that it is caught.
