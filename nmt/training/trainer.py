@@ -194,10 +194,8 @@ class Trainer:
         self.window.add(done)
         if done.parts > len(batches):
             self.progress.halved += 1
-            message = (
-                f"memory did not suffice for update {update} as planned: computed in {done.parts} parts (and other"
-            )
-            message += " dropout: without that lack it would have been another)"
+            how = f"computed in {done.parts} parts, with other dropout masks"
+            message = f"memory did not suffice for update {update} as planned: {how}"
             self.report({"type": "warning", "message": message})
         if done.applied:
             progress.skipped_in_a_row = 0
