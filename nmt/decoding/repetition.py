@@ -13,7 +13,8 @@ def is_looping(items: Sequence[Hashable]) -> bool:
     A phrase of up to four items must come five times and span eight items or more ("no, no, no, no" and
     "ha ha ha ha ha" are sentences); a longer one must come three times.
     """
-    return any(_longest_run(items, period) >= _limit(period) for period in range(1, LONGEST_PERIOD + 1))
+    periods = (period for period in range(1, LONGEST_PERIOD + 1) if _limit(period) <= len(items))
+    return any(_longest_run(items, period) >= _limit(period) for period in periods)
 
 
 def _limit(period: int) -> int:

@@ -79,7 +79,7 @@ def _run(harness: Harness, budget: Budget, *, planted: bool) -> Findings:
     with tempfile.TemporaryDirectory(prefix="nmt-torture-") as folder:
         if not planted:
             return harness.run(budget, Path(folder))
-        budget.least = max(budget.least, 10)
+        budget.least = max(budget.least, 20)
         with harness.planted():
             return harness.run(budget, Path(folder))
 

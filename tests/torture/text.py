@@ -49,7 +49,6 @@ PIECES = [
     ),
     *(sentence.encode() for sentence in SENTENCES),
 ]
-HOSTILE_LINES = 1000
 MEMORY = 50 << 20
 
 
@@ -130,7 +129,7 @@ def memory(budget: Budget, folder: Path) -> Findings:
         for case in budget:
             pipe.write(block)
             found.counts["lines"] += 1000
-            if case == 2:
+            if case == 9:  # a hundredth
                 early = resident(process.pid)
         late = resident(process.pid)
     found.check(process.wait(600) == 0, f"exit {process.code}: {process.said()[-300:]}")
