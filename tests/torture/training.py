@@ -30,6 +30,8 @@ SETTINGS = [
 SHORT = ["max_updates=3", "eval_every=3"]
 SOON = 10.0
 """Seconds within which a signal must have saved and ended the training."""
+WAYS_ON = ("--resume --out", "the same command begins again")
+"""What a training that was stopped says once there is a checkpoint, and before."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,8 @@ def stop_at_random(budget: Budget, folder: Path, number: signal.Signals, code: i
             found.counts["slowest in ms"] = max(found.counts["slowest in ms"], int(1000 * took))
             found.check(code < 0 or took < SOON, f"{number.name} took {took:.1f} s")
             said = process.said()
-            begun = "parameters" in said
-            found.check(code < 0 or not begun or "--resume --out" in said, f"{number.name}: no way on in {said!r}")
+            way_on = any(words in said for words in WAYS_ON) or "parameters" not in said
+            found.check(code < 0 or way_on, f"{number.name}: no way on in {said!r}")
         elif ended in (code, -number) and not process.said():
             found.counts["before it could catch it"] += 1
         else:
