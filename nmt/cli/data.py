@@ -88,7 +88,7 @@ def prepare(
         nmt data prepare --train a.tsv.gz --train b.jsonl --valid dev.tsv --vocab-size 16000 --out data/both
         nmt data prepare --train hf:Helsinki-NLP/opus-100/en-fr --valid hf:Helsinki-NLP/opus-100/en-fr --out data/opus
 
-    A SPEC is PREFIX (two files, PREFIX.fr and PREFIX.en), FILE.tsv, FILE.jsonl, FILE.parquet,
+    A SPEC is PREFIX (two files, PREFIX.fr and PREFIX.en), FILE.tsv, FILE.jsonl, FILE.parquet, FILE.tmx,
     hf:REPO[/CONFIG][@REVISION][#SPLIT] or sample. Text files may be compressed (.gz .bz2 .xz .zst).
 
     Training pairs are dropped, and counted, that are blank, too long, of too unlike lengths, exact duplicates or

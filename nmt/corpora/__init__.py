@@ -9,7 +9,7 @@ __all__ = ["Corpus", "Reading", "open_corpus"]
 def open_corpus(spec: str, reading: Reading) -> Corpus:
     """The corpus that a spec names.
 
-    `PREFIX` (two files `PREFIX.fr`, `PREFIX.en`), `FILE.tsv`, `FILE.jsonl`, `FILE.parquet`,
+    `PREFIX` (two files `PREFIX.fr`, `PREFIX.en`), `FILE.tsv`, `FILE.jsonl`, `FILE.parquet`, `FILE.tmx`,
     `hf:REPO[/CONFIG][@REVISION][#SPLIT]`, `sample[#SPLIT]`. Without a split it is that of `reading.role`.
 
     Raises:
@@ -17,7 +17,9 @@ def open_corpus(spec: str, reading: Reading) -> Corpus:
         DataError: there is nothing where it points.
     """
     if not spec.strip():
-        raise UsageError("an empty corpus spec: give PREFIX, FILE.tsv, FILE.jsonl, FILE.parquet, hf:REPO or sample")
+        raise UsageError(
+            "an empty corpus spec: give PREFIX, FILE.tsv, FILE.jsonl, FILE.parquet, FILE.tmx, hf:REPO or sample"
+        )
     if spec == "sample" or spec.startswith("sample#"):
         from nmt.corpora.sample import open_sample
 

@@ -1,4 +1,4 @@
-"""Parallel text in files: two line files, TSV, JSON lines, Parquet."""
+"""Parallel text in files: two line files, TSV, JSON lines, Parquet, TMX."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from nmt.errors import DataError, UsageError, did_you_mean
 from nmt.files import sha256_file
 from nmt.lines import COMPRESSIONS, LineReader, is_blank, open_binary, printable, refuse_utf16
 
-FORMATS: Final = (".tsv", ".jsonl", ".parquet")
+FORMATS: Final = (".tsv", ".jsonl", ".parquet", ".tmx")
 """Suffixes that name one file with both languages."""
 
 _PARQUET_ROWS: Final = 1024
@@ -34,8 +34,6 @@ def open_file_corpus(spec: str, reading: Reading) -> Corpus:
     for compression in COMPRESSIONS:
         name = name.removesuffix(compression)
     suffix = Path(name).suffix.lower()
-    if suffix == ".tmx":
-        raise UsageError(f"{printable(spec)}: TMX is not read: convert it to TSV")
     if suffix not in FORMATS:
         return PrefixCorpus(short_name(path), reading, *_two_files(path, reading))
     if not path.exists():
@@ -44,6 +42,10 @@ def open_file_corpus(spec: str, reading: Reading) -> Corpus:
         return TSVCorpus(short_name(path), reading, path)
     if suffix == ".jsonl":
         return JSONLinesCorpus(short_name(path), reading, path)
+    if suffix == ".tmx":
+        from nmt.corpora.tmx import TMXCorpus
+
+        return TMXCorpus(short_name(path), reading, path)
     if path.suffix.lower() != suffix:
         raise UsageError(f"{printable(spec)}: Parquet is compressed inside: unpack it to {printable(name)}")
     return ParquetCorpus(short_name(path), reading, path)
@@ -92,16 +94,17 @@ def _nearest_prefix(prefix: Path, langs: tuple[str, str]) -> str:
     return did_you_mean(prefix.name, sorted(map(printable, stems | singles)))
 
 
-class _TextCorpus(Corpus):
+class TextCorpus(Corpus):
     """A corpus in text files."""
 
     def __init__(self, spec: str, reading: Reading, *paths: Path) -> None:
         super().__init__(spec, reading)
-        self._paths = paths
+        self.paths = paths
+        """Source and target file, or the one that holds both."""
 
     def _usable(self, *readers: LineReader) -> bool:
         """Whether the current line of every reader can be used; counted, or an error, if not."""
-        for reader, path in zip(readers, self._paths, strict=True):
+        for reader, path in zip(readers, self.paths, strict=True):
             where = f"{printable(str(path))}:{reader.number}"
             if reader.cut:
                 self.unusable(LINE_TOO_LONG, where)
@@ -120,7 +123,7 @@ class _TextCorpus(Corpus):
         """
         with ExitStack() as stack:
             digests, readers = [], []
-            for path in self._paths:
+            for path in self.paths:
                 name = printable(str(path))
                 digests.append(Digest(path.name))
                 stream = stack.enter_context(open_binary(path, observe=digests[-1].update))
@@ -133,12 +136,12 @@ class _TextCorpus(Corpus):
         self.files = [digest.result() for digest in digests]
 
 
-class PrefixCorpus(_TextCorpus):
+class PrefixCorpus(TextCorpus):
     """Two files with one sentence a line; line n of one translates line n of the other."""
 
     def place(self, number: int) -> str:
         """Both files and the line."""
-        source, target = self._paths
+        source, target = self.paths
         return f"{printable(str(source))}:{number} and {printable(target.name)}:{number}"
 
     def pairs(self) -> Iterator[tuple[str, str]]:
@@ -166,12 +169,12 @@ def _stop_misaligned(source: LineReader, target: LineReader) -> None:
     raise Misaligned(f"{source.name} has {source.number} lines, {target.name} {target.number}")
 
 
-class TSVCorpus(_TextCorpus):
+class TSVCorpus(TextCorpus):
     """One file, a pair a line: source, tab, target; further columns are not read."""
 
     def place(self, number: int) -> str:
         """File and line."""
-        return f"{printable(str(self._paths[0]))}:{number}"
+        return f"{printable(str(self.paths[0]))}:{number}"
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         """Columns 1 and 2 of every line."""
@@ -186,12 +189,12 @@ class TSVCorpus(_TextCorpus):
                 yield columns[0], columns[1] if len(columns) > 1 else ""
 
 
-class JSONLinesCorpus(_TextCorpus):
+class JSONLinesCorpus(TextCorpus):
     """One file, a JSON object a line: keys named after the languages, or a `translation` object with them."""
 
     def place(self, number: int) -> str:
         """File and line."""
-        return f"{printable(str(self._paths[0]))}:{number}"
+        return f"{printable(str(self.paths[0]))}:{number}"
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         """Source and target of every line; blank lines count as blank pairs."""

@@ -145,7 +145,7 @@ def test_one_missing_side_is_named(tmp_path):
         open_(spec)
 
 
-@pytest.mark.parametrize("spec", ["", "  ", "memory.tmx", "memory.tmx.gz", "x.parquet.gz"])
+@pytest.mark.parametrize("spec", ["", "  ", "x.parquet.gz"])
 def test_what_is_not_read_is_a_usage_error(spec, tmp_path):
     (tmp_path / "x.parquet.gz").touch()
     with pytest.raises(UsageError):
