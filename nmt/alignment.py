@@ -3,19 +3,23 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nmt.errors import DataError
+from nmt.errors import DataError, UsageError, did_you_mean
 from nmt.lines import printable, read_text_lines
 
 Link = tuple[int, int]
 """Positions of a source word and of a target word, from 0."""
 Matrix = NDArray[np.floating[Any]]
 
+Symmetrisation = Literal["intersection", "union", "grow-diag", "grow-diag-final"]
+SYMMETRISATIONS: Final[tuple[Symmetrisation, ...]] = get_args(Symmetrisation)
+
 _WORD_START: Final = "\u2581"
+_AROUND: Final = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)]
 
 
 def word_spans(pieces: Sequence[str]) -> list[tuple[int, int]]:
@@ -52,6 +56,60 @@ def by_words(
 def links(weights: Matrix) -> list[Link]:
     """The source word with the greatest weight for each target word, as (source, target)."""
     return [(int(row.argmax()), target) for target, row in enumerate(weights)] if weights.size else []
+
+
+def links_back(weights: Matrix) -> list[Link]:
+    """The target word that gives each source word the greatest weight, as (source, target)."""
+    return [(source, target) for target, source in links(weights.T)]
+
+
+def symmetrisation(name: str) -> Symmetrisation:
+    """The method of a name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for method in SYMMETRISATIONS:
+        if method == name:
+            return method
+    hint = did_you_mean(name, SYMMETRISATIONS)
+    raise UsageError(f"no way to symmetrise is named {printable(name)}{hint}: choose from {', '.join(SYMMETRISATIONS)}")
+
+
+def symmetrise(forward: Iterable[Link], backward: Iterable[Link], method: Symmetrisation) -> list[Link]:
+    """One alignment from those of both directions.
+
+    Och and Ney 2003, section 4, https://aclanthology.org/J03-1002; Koehn, Och and Marcu 2003, section 3,
+    https://aclanthology.org/N03-1017. `grow-diag` begins with the intersection and adds links of the union next to one
+    it has, diagonally too, while they reach a word that has none; `grow-diag-final` then adds those links of either
+    direction that reach a word which still has none.
+    """
+    there, back = set(forward), set(backward)
+    if method == "union":
+        return sorted(there | back)
+    found = there & back
+    if method == "intersection":
+        return sorted(found)
+    sources, targets = {source for source, _ in found}, {target for _, target in found}
+
+    def add(candidates: Iterable[Link]) -> list[Link]:
+        added = []
+        for source, target in candidates:
+            if (source, target) not in found and (source not in sources or target not in targets):
+                found.add((source, target))
+                sources.add(source)
+                targets.add(target)
+                added.append((source, target))
+        return added
+
+    fresh = sorted(found)
+    while fresh:
+        around = [(source + i, target + j) for source, target in fresh for i, j in _AROUND]
+        fresh = add(link for link in around if link in there or link in back)
+    if method == "grow-diag-final":
+        add(sorted(there))
+        add(sorted(back))
+    return sorted(found)
 
 
 def word_links(source: Sequence[str], target: Sequence[str], weights: Matrix) -> tuple[list[Link], int, int]:

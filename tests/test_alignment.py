@@ -5,8 +5,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nmt.alignment import Gold, by_words, diagonal, links, pharaoh, read_gold, score_alignments, word_links, word_spans
-from nmt.errors import DataError
+from nmt.alignment import (
+    Gold,
+    Link,
+    Symmetrisation,
+    by_words,
+    diagonal,
+    links,
+    links_back,
+    pharaoh,
+    read_gold,
+    score_alignments,
+    symmetrisation,
+    symmetrise,
+    word_links,
+    word_spans,
+)
+from nmt.errors import DataError, UsageError
 
 
 def test_pieces_belong_to_the_word_that_began_last() -> None:
@@ -39,6 +54,42 @@ def test_links_go_to_the_greatest_weight_and_are_written_source_first() -> None:
     assert links(np.array([[0.1, 0.9], [0.6, 0.4], [0.2, 0.8]])) == [(1, 0), (0, 1), (1, 2)]
     assert pharaoh([(1, 0), (0, 1), (1, 2)]) == "0-1 1-0 1-2"
     assert links(np.zeros((0, 0))) == []
+
+
+def test_links_back_go_to_the_target_word_that_looks_hardest() -> None:
+    assert links_back(np.array([[0.1, 0.9], [0.6, 0.4], [0.2, 0.95]])) == [(0, 1), (1, 2)]
+    assert links_back(np.zeros((0, 0))) == []
+
+
+THERE = [(0, 0), (1, 1), (2, 2), (5, 5), (7, 0)]
+BACK = [(0, 0), (1, 1), (1, 2), (3, 3), (5, 6)]
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("intersection", [(0, 0), (1, 1)]),
+        ("union", [(0, 0), (1, 1), (1, 2), (2, 2), (3, 3), (5, 5), (5, 6), (7, 0)]),
+        # (1, 2) is next to (1, 1) and brings target 2; (2, 2) brings source 2; (3, 3) follows; 5 touches nothing
+        ("grow-diag", [(0, 0), (1, 1), (1, 2), (2, 2), (3, 3)]),
+        # ... (5, 5) and (7, 0) bring sources 5 and 7, then (5, 6) target 6
+        ("grow-diag-final", [(0, 0), (1, 1), (1, 2), (2, 2), (3, 3), (5, 5), (5, 6), (7, 0)]),
+    ],
+)
+def test_two_directions_become_one(method: Symmetrisation, expected: list[Link]) -> None:
+    assert symmetrise(THERE, BACK, method) == expected
+    assert symmetrise(expected, expected, method) == expected
+
+
+def test_growing_leaves_out_what_reaches_no_new_word() -> None:
+    square = [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert symmetrise([(0, 0), (1, 1)], square, "grow-diag-final") == [(0, 0), (1, 1)]
+
+
+def test_an_unknown_way_to_symmetrise_is_named() -> None:
+    assert symmetrisation("grow-diag") == "grow-diag"
+    with pytest.raises(UsageError, match="grow-diag"):
+        symmetrisation("grow-dag")
 
 
 def test_the_diagonal_stretches_one_side_to_the_other() -> None:

@@ -13,7 +13,7 @@ from nmt.cli import console
 from nmt.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from nmt.alignment import Gold, Matrix
+    from nmt.alignment import Gold, Link, Matrix, Symmetrisation
     from nmt.attending import AttendedPair
     from nmt.checkpoint import LoadedModel
 
@@ -39,6 +39,13 @@ def attend(
     out: Annotated[
         Path | None, typer.Option("-o", "--output", help="Page or picture to write: FILE.html, .png, .svg or .pdf.")
     ] = None,
+    symmetrise: Annotated[
+        str | None,
+        typer.Option("--symmetrise", metavar="METHOD", help="intersection, union, grow-diag or grow-diag-final."),
+    ] = None,
+    reverse: Annotated[
+        Path | None, typer.Option("--reverse", help="Model of the other direction, to symmetrise with.")
+    ] = None,
     layer: Annotated[int | None, typer.Option("--layer", help="Decoder layer, from 0.")] = None,
     head: Annotated[int | None, typer.Option("--head", help="Head, from 0; all together if not given.")] = None,
     subwords: Annotated[bool, typer.Option("--subwords", help="Show pieces instead of words.")] = False,
@@ -56,7 +63,9 @@ def attend(
 
     Rows are words of the translation, columns words of the source: the brighter, the more weight. With --src and
     --ref the links of each pair are printed as Pharaoh does, or with --gold the alignment error rate of every layer
-    and head, beside that of a diagonal.
+    and head, beside that of a diagonal. A link goes from each target word to the source word with the greatest
+    weight; --symmetrise joins these with links the other way: those of a model that was trained in the other
+    direction (--reverse), or from each source word to the target word that gives it the greatest weight.
     """
     if (src is None) != (ref is None):
         raise UsageError("--src and --ref go together")
@@ -64,6 +73,10 @@ def attend(
         raise UsageError("give a sentence, or --src and --ref")
     if gold is not None and src is None:
         raise UsageError("--gold needs --src and --ref")
+    if src is None and symmetrise is not None:
+        raise UsageError("--symmetrise needs --src and --ref")
+    if reverse is not None and symmetrise is None:
+        raise UsageError("--reverse needs --symmetrise")
     if src is not None and (out is not None or target is not None or subwords):
         raise UsageError("--output, --target and --subwords are for one sentence")
     if gold is not None and not (layer is None and head is None):
@@ -77,10 +90,14 @@ def attend(
         check_plot(out, "--output")
     loaded = _load(model)
     if src is not None and ref is not None:
+        from nmt.alignment import symmetrisation
+
+        method = None if symmetrise is None else symmetrisation(symmetrise)
+        pairs = _Pairs(loaded, src, ref, method, None if reverse is None else _load_reverse(reverse, loaded))
         if gold is None:
-            _print_links(loaded, src, ref, layer, head)
+            pairs.print_links(layer, head)
         else:
-            _print_scores(loaded, src, ref, gold, json_output=json_output)
+            pairs.print_scores(gold, json_output=json_output)
         return
     assert sentence is not None
     from nmt.attending import attend_pair, words_of
@@ -105,6 +122,18 @@ def _load(model: Path | None) -> "LoadedModel":
     from nmt.resources import default_model
 
     return load_model(model or default_model())
+
+
+def _load_reverse(path: Path, loaded: "LoadedModel") -> "LoadedModel":
+    """A model from the target language to the source language of another."""
+    reverse = _load(path)
+    if (reverse.source_lang, reverse.target_lang) != (loaded.target_lang, loaded.source_lang):
+        given, wanted = (
+            f"{a} to {b}"
+            for a, b in ((reverse.source_lang, reverse.target_lang), (loaded.target_lang, loaded.source_lang))
+        )
+        raise UsageError(f"{path} translates {given}: --reverse needs a model of {wanted}")
+    return reverse
 
 
 def _write_page(out: Path, pair: "AttendedPair") -> None:
@@ -192,50 +221,81 @@ def _attend_all(loaded: "LoadedModel", sources: Sequence[str], targets: Sequence
     return pairs
 
 
-def _links(pair: "AttendedPair | None", layer: int | None, head: int | None) -> list[tuple[int, int]]:
-    from nmt.alignment import links
-    from nmt.attending import words_of
+class _Pairs:
+    """Pairs of two files, attended to; blank ones have no links."""
 
-    return [] if pair is None else links(words_of(pair, pair.alignment(layer, head)).weights)
+    def __init__(
+        self,
+        loaded: "LoadedModel",
+        src: Path,
+        ref: Path,
+        method: "Symmetrisation | None",
+        reverse: "LoadedModel | None",
+    ) -> None:
+        self.src, self.ref, self.method = src, ref, method
+        self.sources, self.targets = _read(src, ref)
+        self.pairs = _attend_all(loaded, self.sources, self.targets)
+        self.back = None if reverse is None else _attend_all(reverse, self.targets, self.sources)
 
+    def links(self, layer: int | None, head: int | None) -> "list[list[Link]]":
+        """Of each pair, by one layer and head."""
+        from nmt.alignment import links, links_back, symmetrise
+        from nmt.attending import words_of
 
-def _print_links(loaded: "LoadedModel", src: Path, ref: Path, layer: int | None, head: int | None) -> None:
-    from nmt.alignment import pharaoh
+        found: list[list[Link]] = []
+        for number, pair in enumerate(self.pairs):
+            weights = None if pair is None else words_of(pair, pair.alignment(layer, head)).weights
+            if weights is None or self.method is None:
+                found.append([] if weights is None else links(weights))
+                continue
+            other = None if self.back is None else self.back[number]
+            if other is None:
+                backward = links_back(weights)
+            else:
+                backward = [(source, target) for target, source in links(words_of(other, other.alignment()).weights)]
+            found.append(symmetrise(links(weights), backward, self.method))
+        return found
 
-    for pair in _attend_all(loaded, *_read(src, ref)):
-        print(pharaoh(_links(pair, layer, head)))
+    def print_links(self, layer: int | None, head: int | None) -> None:
+        from nmt.alignment import pharaoh
 
+        for found in self.links(layer, head):
+            print(pharaoh(found))
 
-def _print_scores(loaded: "LoadedModel", src: Path, ref: Path, gold: Path, *, json_output: bool) -> None:
-    from nmt.alignment import diagonal, read_gold, score_alignments
+    def print_scores(self, gold: Path, *, json_output: bool) -> None:
+        from nmt.alignment import diagonal, read_gold, score_alignments
 
-    sources, targets = _read(src, ref)
-    truth: list[Gold] = read_gold(gold)
-    if len(truth) != len(sources):
-        raise DataError(f"{gold} has {len(truth)} lines, {src} has {len(sources)}")
-    pairs = _attend_all(loaded, sources, targets)
-    first = next((pair for pair in pairs if pair is not None), None)
-    if first is None:
-        raise DataError(f"{src} and {ref} hold no text")
-    layers, heads = first.cross.shape[:2]
-    found = {}
-    for layer in range(layers):
-        found[f"layer {layer}"] = [_links(pair, layer, None) for pair in pairs]
-        for head in range(heads) if heads > 1 else ():
-            found[f"layer {layer}, head {head}"] = [_links(pair, layer, head) for pair in pairs]
-    lengths = [(len(s.split()), len(t.split())) for s, t in zip(sources, targets, strict=True)]
-    found["diagonal"] = [diagonal(*both) if all(both) else [] for both in lengths]
-    scores = {name: score_alignments(candidates, truth) for name, candidates in found.items()}
-    if json_output:
-        figures = {
-            name: {"aer": score.error_rate, "precision": score.precision, "recall": score.recall, "links": score.links}
-            for name, score in scores.items()
-        }
-        print(json.dumps({"schema": 1, "pairs": len(pairs), "alignments": figures}, indent=2, allow_nan=False))
-        return
-    rows = [("attention", "AER", "precision", "recall", "links")]
-    rows += [
-        (name, f"{s.error_rate:.1f}", f"{s.precision:.1f}", f"{s.recall:.1f}", f"{s.links:,}")
-        for name, s in scores.items()
-    ]
-    console.table(rows, right=frozenset({1, 2, 3, 4}))
+        truth: list[Gold] = read_gold(gold)
+        if len(truth) != len(self.sources):
+            raise DataError(f"{gold} has {len(truth)} lines, {self.src} has {len(self.sources)}")
+        first = next((pair for pair in self.pairs if pair is not None), None)
+        if first is None:
+            raise DataError(f"{self.src} and {self.ref} hold no text")
+        layers, heads = first.cross.shape[:2]
+        found = {}
+        for layer in range(layers):
+            found[f"layer {layer}"] = self.links(layer, None)
+            for head in range(heads) if heads > 1 else ():
+                found[f"layer {layer}, head {head}"] = self.links(layer, head)
+        lengths = [(len(s.split()), len(t.split())) for s, t in zip(self.sources, self.targets, strict=True)]
+        found["diagonal"] = [diagonal(*both) if all(both) else [] for both in lengths]
+        scores = {name: score_alignments(candidates, truth) for name, candidates in found.items()}
+        if json_output:
+            figures = {
+                name: {
+                    "aer": score.error_rate,
+                    "precision": score.precision,
+                    "recall": score.recall,
+                    "links": score.links,
+                }
+                for name, score in scores.items()
+            }
+            document = {"schema": 1, "pairs": len(self.pairs), "symmetrised": self.method, "alignments": figures}
+            print(json.dumps(document, indent=2, allow_nan=False))
+            return
+        rows = [("attention", "AER", "precision", "recall", "links")]
+        rows += [
+            (name, f"{s.error_rate:.1f}", f"{s.precision:.1f}", f"{s.recall:.1f}", f"{s.links:,}")
+            for name, s in scores.items()
+        ]
+        console.table(rows, right=frozenset({1, 2, 3, 4}))

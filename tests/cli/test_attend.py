@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+from tests.tiny import tiny_model
+
 
 def test_a_sentence_is_shown_with_its_words(nmt, model):
     result = nmt("attend", "-m", model, "La gare est là-bas.", "--target", "The station is over there.")
@@ -48,6 +50,27 @@ def test_links_of_a_file(nmt, model, corpus):
     assert [len(line.split()) for line in lines] == [2, 0, 3, 0]
 
 
+def parsed(line):
+    return {tuple(map(int, item.split("-"))) for item in line.split()}
+
+
+def test_links_of_both_directions_are_joined(nmt, model, corpus, tmp_path):
+    reverse = tiny_model(tmp_path / "reverse", seed=2, facts={"direction": {"source": "en", "target": "fr"}})
+    there = ["attend", "-m", model, "--src", corpus / "text.fr", "--ref", corpus / "text.en"]
+    back = ["attend", "-m", reverse, "--src", corpus / "text.en", "--ref", corpus / "text.fr"]
+    forward, backward = ([parsed(line) for line in nmt(*command).out.split("\n")] for command in (there, back))
+    backward = [{(source, target) for target, source in pairs} for pairs in backward]
+    for method, join in (("intersection", set.__and__), ("union", set.__or__)):
+        result = nmt(*there, "--symmetrise", method, "--reverse", reverse)
+        assert [parsed(line) for line in result.out.split("\n")] == list(map(join, forward, backward))
+    alone = nmt(*there, "--symmetrise", "union")
+    assert all(f <= parsed(line) for f, line in zip(forward, alone.out.split("\n"), strict=True))
+    assert alone.out != nmt(*there).out
+    document = json.loads(nmt(*there, "--symmetrise", "union", "--gold", corpus / "gold", "--json").out)
+    assert document["symmetrised"] == "union"
+    assert document["alignments"]["layer 0"]["links"] == len(alone.out.split())
+
+
 def test_error_rates_by_layer_and_head_beside_a_diagonal(nmt, model, corpus):
     command = ["attend", "-m", model, "--src", corpus / "text.fr", "--ref", corpus / "text.en"]
     result = nmt(*command, "--gold", corpus / "gold")
@@ -67,6 +90,9 @@ def test_error_rates_by_layer_and_head_beside_a_diagonal(nmt, model, corpus):
         (["--src", "text.fr", "--ref", "short"], "text.fr has 3 lines", 3),
         (["--src", "text.fr", "--ref", "text.en", "--gold", "short"], "short has 1 lines", 3),
         (["--src", "text.fr", "--ref", "text.en", "--gold", "text.en"], "is no link", 3),
+        (["La gare.", "--symmetrise", "union"], "--symmetrise needs --src and --ref", 2),
+        (["--src", "text.fr", "--ref", "text.en", "--reverse", "x"], "--reverse needs --symmetrise", 2),
+        (["--src", "text.fr", "--ref", "text.en", "--symmetrise", "onion"], "did you mean 'union'", 2),
         (["La gare.", "--layer", "7"], "--layer 7: this model has layers 0 to 0", 2),
         (["La gare.", "-o", "map.bmp"], "the name must end in", 2),
         (["  "], "the sentence is blank", 3),
@@ -78,3 +104,10 @@ def test_what_cannot_be_is_one_line(nmt, model, corpus, monkeypatch, options, me
     assert (result.code, result.out) == (code, "")
     assert message in result.err
     assert result.err.count("\n") == 1
+
+
+def test_a_reverse_model_must_be_one(nmt, model, corpus):
+    files = ["--src", corpus / "text.fr", "--ref", corpus / "text.en"]
+    result = nmt("attend", "-m", model, *files, "--symmetrise", "union", "--reverse", model)
+    assert result.code == 2
+    assert "translates fr to en: --reverse needs a model of en to fr" in result.err
