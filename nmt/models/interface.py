@@ -28,7 +28,7 @@ StateT = TypeVar("StateT", bound="DecoderState")
 
 @dataclass(frozen=True)
 class DecoderState:
-    """Everything `step` needs to continue: tensors, tuples of tensors (nested) or `None`.
+    """Everything `step` needs to continue: tensors, tuples of tensors (nested), states, or what is no tensor.
 
     Dim 0 is the row (one partial hypothesis), or the sentence in fields made by `per_sentence`. Rows lie
     grouped by sentence: rows b*K to b*K+K-1 belong to sentence b, with the same K for all. K is not stored:
@@ -44,9 +44,11 @@ class DecoderState:
         """
         changes: dict[str, Any] = {}
         for item in fields(self):
-            index = sentences if item.metadata.get("per_sentence") else rows
-            if index is not None:
-                changes[item.name] = _select(getattr(self, item.name), index)
+            index, value = sentences if item.metadata.get("per_sentence") else rows, getattr(self, item.name)
+            if isinstance(value, DecoderState):
+                changes[item.name] = value.reorder(rows, sentences)
+            elif index is not None:
+                changes[item.name] = _select(value, index)
         return replace(self, **changes)
 
 

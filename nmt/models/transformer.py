@@ -8,7 +8,7 @@ layer; biases in the projections of queries, keys, values and heads and in the o
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, assert_never
+from typing import Any, assert_never
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nmt.config import TransformerConfig
 from nmt.models.interface import AttentionMaps, DecoderState, Seq2Seq, StepOutput, per_sentence
+from nmt.models.past import KeysValues, Past, Tail, write
 from nmt.nn.attention import MultiHeadAttention
 from nmt.nn.dropout import Dropout
 from nmt.nn.embedding import OutputLayer, embedding_scale, source_and_target_embeddings
@@ -23,16 +24,15 @@ from nmt.nn.feed_forward import FeedForward
 from nmt.nn.positions import LearnedPositions, SinusoidalPositions
 from nmt.nn.stack import Stack
 
-KeysValues = tuple[Tensor, Tensor]
-"""Keys and values of every head, each (B, H, S, d)."""
-
 
 @dataclass(frozen=True)
 class TransformerState(DecoderState):
     """What later steps attend to."""
 
-    past: tuple[KeysValues, ...]
-    """A layer: keys and values of the target tokens read so far, each (N, H, t, d)."""
+    length: int
+    """Target tokens read so far."""
+    past: Past
+    """Keys and values of each of them, a layer."""
     memory: tuple[KeysValues, ...] = per_sentence()
     """A layer: keys and values of the source, each (B, H, S, d)."""
     src_mask: Bool[Tensor, "B S"] = per_sentence()
@@ -113,16 +113,6 @@ class EncoderLayer(nn.Module):
         return y
 
 
-class Decoded(NamedTuple):
-    """What one decoder layer gives."""
-
-    x: Float[Tensor, "N T D"]
-    past: KeysValues
-    """Keys and values of all target positions so far."""
-    weights: Float[Tensor, "N H T S"] | None
-    """Cross-attention weights, if asked for."""
-
-
 class DecoderLayer(nn.Module):
     """Masked self-attention, attention over the source, and feed-forward sublayers (section 3.1)."""
 
@@ -136,35 +126,36 @@ class DecoderLayer(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "N T D"],
-        past: KeysValues | None,
         memory: KeysValues,
         *,
-        causal_mask: Bool[Tensor, "1 1 T T"] | None,
+        mask: Bool[Tensor, "#B 1 #Q E"],
         src_mask: Bool[Tensor, "B 1 1 S"],
-        need_weights: bool,
-    ) -> Decoded:
-        """Advance T positions after those in `past`; N = B*K rows share the memory of B sentences."""
-        reading, looking, feeding = self.residuals
-        offset = 0 if past is None else past[0].shape[2]
-        normed = reading.read(x)
-        now: KeysValues = self.self_attention.project_keys(normed, offset)
-        if past is not None:
-            now = (torch.cat([past[0], now[0]], 2), torch.cat([past[1], now[1]], 2))
-        x = reading.add(x, self.self_attention(normed, now, causal_mask, offset=offset)[0])
-        context, weights = self._look_up(looking.read(x), memory, src_mask, need_weights)
-        x = looking.add(x, context)
-        x = feeding.add(x, self.feed_forward(feeding.read(x)))
-        return Decoded(x, now, weights)
-
-    def _look_up(
-        self, query: Float[Tensor, "N T D"], memory: KeysValues, src_mask: Bool[Tensor, "B 1 1 S"], need_weights: bool
+        past: KeysValues | None = None,
+        written: int = 0,
+        offset: int = 0,
+        need_weights: bool = False,
     ) -> tuple[Float[Tensor, "N T D"], Float[Tensor, "N H T S"] | None]:
-        """Attend to the source; the K rows of a sentence are K times as many queries of one memory."""
-        grouped = query.reshape(len(memory[0]), -1, query.shape[-1])  # (B*K, T, D) -> (B, K*T, D)
-        context, weights = self.cross_attention(grouped, memory, src_mask, need_weights=need_weights)
-        if weights is not None:  # (B, H, K*T, S) -> (B*K, H, T, S)
-            weights = weights.unflatten(2, (-1, query.shape[1])).transpose(1, 2).flatten(0, 1)
-        return context.reshape(query.shape), weights
+        """Advance T positions from `offset` on; N = B*K rows share the memory of B sentences.
+
+        Args:
+            x: the residual stream.
+            memory: keys and values of the source.
+            mask: which target positions each may see, those of `past` first, then their own.
+            src_mask: which source positions are real.
+            past: tables of what came before, in which `written` entries are and these T = 1 are put.
+            written: entries.
+            offset: position of the first.
+            need_weights: whether to return the weights over the source.
+        """
+        reading, looking, feeding = self.residuals
+        normed = reading.read(x)
+        keys, values = self.self_attention.project_keys(normed, offset)
+        if past is not None:
+            keys, values = write(past[0], written, keys), write(past[1], written, values)
+        x = reading.add(x, self.self_attention(normed, (keys, values), mask, offset=offset)[0])
+        context, weights = self.cross_attention(looking.read(x), memory, src_mask, need_weights=need_weights)
+        x = looking.add(x, context)
+        return feeding.add(x, self.feed_forward(feeding.read(x))), weights
 
 
 class TransformerSeq2Seq(Seq2Seq[TransformerState]):
@@ -193,30 +184,31 @@ class TransformerSeq2Seq(Seq2Seq[TransformerState]):
             x = layer(x, src_mask[:, None, None])
         x = self.encoder_norm(x)
         memory = tuple(layer.cross_attention.project_keys(x) for layer in self.decoder)
-        past = tuple((keys[:, :, :0], values[:, :, :0]) for keys, values in memory)
-        return TransformerState(past, memory, src_mask)
+        tables = tuple((keys[:, :, :0], values[:, :, :0]) for keys, values in memory)
+        return TransformerState(0, Past(src_mask[:, :0], Tail(), tables), memory, src_mask)
 
     def step(self, tokens: Int[Tensor, " N"], state: TransformerState) -> StepOutput[TransformerState]:
         """One more position; attention is the mean over heads of decoder layer `alignment_layer`."""
-        x = self._embed(self.tgt_embedding, tokens[:, None], state.past[0][0].shape[2])
-        src_mask = state.src_mask[:, None, None]
-        pasts: list[KeysValues] = []
+        x = self._embed(self.tgt_embedding, tokens[:, None], state.length)
+        past = state.past.with_room()
+        extended = past.extended()
+        mask = extended.descent.view(len(state.src_mask), 1, -1, extended.descent.shape[1])  # (B, 1, K, E)
         attention = None
-        for index, layer in enumerate(self.decoder):
-            need_weights = index == self.alignment_layer
-            x, past, weights = layer(
+        for index, (layer, tables, memory) in enumerate(zip(self.decoder, past.tables, state.memory, strict=True)):
+            x, weights = layer(
                 x,
-                state.past[index],
-                state.memory[index],
-                causal_mask=None,
-                src_mask=src_mask,
-                need_weights=need_weights,
+                memory,
+                mask=mask,
+                src_mask=state.src_mask[:, None, None],
+                past=tables,
+                written=past.descent.shape[1],
+                offset=state.length,
+                need_weights=index == self.alignment_layer,
             )
-            pasts.append(past)
             if weights is not None:
                 attention = weights[:, :, 0].float().mean(1)
         logits = self.output(self.decoder_norm(x[:, 0]))
-        return StepOutput(logits, TransformerState(tuple(pasts), state.memory, state.src_mask), attention)
+        return StepOutput(logits, TransformerState(state.length + 1, extended, state.memory, state.src_mask), attention)
 
     def features(
         self, src: Int[Tensor, "B S"], src_mask: Bool[Tensor, "B S"], tgt_in: Int[Tensor, "B T"]
@@ -227,7 +219,7 @@ class TransformerSeq2Seq(Seq2Seq[TransformerState]):
         causal = torch.ones(length, length, dtype=torch.bool, device=src.device).tril()[None, None]
         x = self._embed(self.tgt_embedding, tgt_in, 0)
         for layer, memory in zip(self.decoder, state.memory, strict=True):
-            x = layer(x, None, memory, causal_mask=causal, src_mask=src_mask[:, None, None], need_weights=False).x
+            x, _ = layer(x, memory, mask=causal, src_mask=src_mask[:, None, None])
         features: Tensor = self.decoder_norm(x)
         return features
 

@@ -71,30 +71,37 @@ class MultiHeadAttention(nn.Module):
 
     def forward(
         self,
-        query: Float[Tensor, "B T D"],
+        query: Float[Tensor, "N T D"],
         keys_values: tuple[Float[Tensor, "B H S d"], Float[Tensor, "B H S d"]],
-        mask: Bool[Tensor, "#B #H #T S"] | None,
+        mask: Bool[Tensor, "#B #H #KT S"] | None,
         *,
         offset: int = 0,
         need_weights: bool = False,
-    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
+    ) -> tuple[Float[Tensor, "N T D"], Float[Tensor, "N H T S"] | None]:
         """Attend from T queries; mask is True where a query may look, `None` where it may look everywhere.
 
+        The K rows of each of B sentences, N = B*K, are K times as many queries of one table of keys and values.
         `offset` is the position of the first query; it matters where positions turn queries and keys (`rotary`).
         """
         queries = self._heads(self.query(query))
         queries = rotate(queries, offset) if self.rotary else queries
         keys, values = keys_values
+        rows, count, length, size = queries.shape
+        queries = queries.view(len(keys), -1, count, length, size).transpose(1, 2).flatten(2, 3)  # (B, H, K*T, d)
         weights = None
         if not need_weights and (query.is_cuda or keys.shape[2] >= self.FUSED_FROM):
             rate = self.dropout.p if self.training else 0.0
             heads = nn.functional.scaled_dot_product_attention(queries, keys, values, mask, dropout_p=rate)
         else:
-            scores = (queries * (1 / math.sqrt(queries.shape[-1]))) @ keys.transpose(-1, -2)  # (B, H, T, S)
+            scores = (queries * (1 / math.sqrt(queries.shape[-1]))) @ keys.transpose(-1, -2)  # (B, H, K*T, S)
             weights = masked_softmax(scores, mask)
             heads = self.dropout(weights).to(values.dtype) @ values
-        context: Tensor = self.out(heads.transpose(1, 2).flatten(2))
-        return context, weights if need_weights else None
+        heads = heads.view(len(keys), count, -1, length, size).permute(0, 2, 3, 1, 4)
+        context: Tensor = self.out(heads.reshape(rows, length, -1))
+        if weights is None or not need_weights:
+            return context, None
+        weights = weights.view(len(keys), count, -1, length, keys.shape[2])
+        return context, weights.transpose(1, 2).flatten(0, 1)
 
     def _heads(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B H T d"]:
         rows, length, size = x.shape
