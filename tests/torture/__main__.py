@@ -20,7 +20,6 @@ HARNESSES = [
         training.kills,
         training.forgets_its_place,
         share=3,
-        cases=200,
     ),
     Harness(
         "calls",
@@ -34,7 +33,6 @@ HARNESSES = [
         "SIGTERM at random moments: saved, exit 143, in under 10 s",
         training.terminations,
         training.stops_unsaved,
-        cases=50,
     ),
     *damage.HARNESSES,
     *text.HARNESSES,

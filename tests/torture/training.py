@@ -101,12 +101,14 @@ def look(process: Process, out: Path, found: Findings, what: str) -> None:
     found.check(not unusable, f"{what}: an unusable checkpoint: {said[-300:]}")
 
 
-def stop_at_random(budget: Budget, folder: Path, number: signal.Signals, code: int) -> Findings:
-    """One run after another, stopped again and again until it comes through."""
+def stop_at_random(budget: Budget, folder: Path, number: signal.Signals, code: int, wanted: int) -> Findings:
+    """One run after another, stopped again and again until it comes through; `wanted` signals that struck."""
     known, rng, found = reference(folder / "reference"), random.Random(number), Findings()
     out = folder / f"run-{number}"
     process = begin(known, out)
     for _ in budget:
+        if found.counts[number.name] == wanted:
+            break
         deadline = time.monotonic() + rng.uniform(0, known.seconds)
         while time.monotonic() < deadline and not process.poll():
             time.sleep(0.001)
@@ -139,11 +141,11 @@ def stop_at_random(budget: Budget, folder: Path, number: signal.Signals, code: i
 
 
 def kills(budget: Budget, folder: Path) -> Findings:
-    return stop_at_random(budget, folder, signal.SIGKILL, -signal.SIGKILL)
+    return stop_at_random(budget, folder, signal.SIGKILL, -signal.SIGKILL, 200)
 
 
 def terminations(budget: Budget, folder: Path) -> Findings:
-    return stop_at_random(budget, folder, signal.SIGTERM, 143)
+    return stop_at_random(budget, folder, signal.SIGTERM, 143, 50)
 
 
 # -- system calls --------------------------------------------------------------------------------------------
