@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import numpy as np
 from safetensors import SafetensorError
@@ -52,9 +52,6 @@ def export_ctranslate2(directory: Path, *, quantization: str = "float32", replac
     config = restore(read_json(directory / CONFIG)).model
     if not isinstance(config, TransformerConfig):
         raise UsageError(f"{directory} is no Transformer: CTranslate2 has no recurrent models")
-    if config.positions != "sinusoidal" or config.activation == "swiglu":
-        what = f"positions = {config.positions}" if config.positions != "sinusoidal" else "activation = swiglu"
-        raise UsageError(f"{directory} has {what}: nmt exports sinusoidal positions, relu and gelu")
     tokenizers = TokenizerPair.load(directory)
     try:
         arrays = load_arrays((directory / WEIGHTS).read_bytes())
@@ -85,13 +82,23 @@ def export_ctranslate2(directory: Path, *, quantization: str = "float32", replac
 
 def _specification(library: Any, config: TransformerConfig, weights: Weights, tokenizers: TokenizerPair) -> Any:
     """The model, every array of ours in the place that CTranslate2 has for it."""
-    spec = library.specs.TransformerSpec.from_config(
-        (config.num_encoder_layers, config.num_decoder_layers),
-        config.num_heads,
-        pre_norm=config.norm == "pre",
-        activation=getattr(library.specs.Activation, config.activation.upper()),
-        alignment_layer=config.alignment_layer,
-        alignment_heads=0,  # the mean of all
+    specs = library.specs
+    gated, rotary = config.activation == "swiglu", config.positions == "rotary"
+    common = {
+        "num_heads": config.num_heads,
+        "pre_norm": config.norm == "pre",
+        "activation": getattr(specs.Activation, "SWISH" if gated else config.activation.upper()),
+        "ffn_glu": gated,
+        "rotary_dim": 0 if rotary else None,  # 0 stands for all
+    }
+    spec = specs.TransformerSpec(
+        specs.TransformerEncoderSpec(config.num_encoder_layers, **common),
+        specs.TransformerDecoderSpec(
+            config.num_decoder_layers,
+            alignment_layer=config.alignment_layer,
+            alignment_heads=0,  # the mean of all
+            **common,
+        ),
     )
     spec.config.add_source_eos = True
     spec.config.layer_norm_epsilon = 1e-5
@@ -102,12 +109,13 @@ def _specification(library: Any, config: TransformerConfig, weights: Weights, to
     spec.register_target_vocabulary(target)
     src_embedding = weights["src_embedding.weight"]
     tgt_embedding = weights.get("tgt_embedding.weight", src_embedding)
-    positions = sinusoids(POSITIONS, config.model_size).numpy()
+    positions = _positions(config, weights)
     spec.encoder.embeddings[0].weight = src_embedding
     spec.decoder.embeddings.weight = tgt_embedding
     for side, name in ((spec.encoder, "encoder"), (spec.decoder, "decoder")):
         side.scale_embeddings = True
-        side.position_encodings.encodings = positions
+        if positions is not None:
+            side.position_encodings.encodings = positions
         if config.norm == "pre":
             _norm(side.layer_norm, weights, f"{name}_norm")
     for number, layer in enumerate(spec.encoder.layer):
@@ -123,6 +131,20 @@ def _specification(library: Any, config: TransformerConfig, weights: Weights, to
     spec.decoder.projection.bias = weights["output.linear.bias"]
     spec.validate()
     return spec
+
+
+def _positions(config: TransformerConfig, weights: Weights) -> Any:
+    """What is added to the embeddings of each position; `None` where positions turn queries and keys."""
+    match config.positions:
+        case "sinusoidal":
+            return sinusoids(POSITIONS, config.model_size).numpy()
+        case "learned":
+            table = weights["positions.embedding.weight"]
+            return table[np.arange(POSITIONS).clip(max=len(table) - 1)]
+        case "rotary":
+            return None
+        case _:
+            assert_never(config.positions)
 
 
 def _self_attention(place: Any, weights: Weights, name: str, norm: str) -> None:
@@ -141,7 +163,13 @@ def _cross_attention(place: Any, weights: Weights, name: str, norm: str) -> None
 
 
 def _feed_forward(place: Any, weights: Weights, name: str, norm: str) -> None:
-    _linear(place.linear_0, weights, f"{name}.inner")
+    if hasattr(place, "linear_0_noact"):  # gate and value
+        for kind in ("weight", "bias"):
+            gate, value = np.split(weights[f"{name}.inner.{kind}"], 2)
+            setattr(place.linear_0, kind, gate)
+            setattr(place.linear_0_noact, kind, value)
+    else:
+        _linear(place.linear_0, weights, f"{name}.inner")
     _linear(place.linear_1, weights, f"{name}.outer")
     _norm(place.layer_norm, weights, norm)
 

@@ -63,6 +63,6 @@ def rotate(x: Float[Tensor, "*B T d"], offset: int = 0) -> Float[Tensor, "*B T d
     """
     length, size = x.shape[-2:]
     sin, cos = sinusoids(length, size, offset).to(x.device).view(length, size // 2, 2).unbind(-1)
-    even, odd = x.float().reshape(*x.shape[:-1], size // 2, 2).unbind(-1)
-    turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1)
-    return turned.flatten(-2).to(x.dtype)
+    pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], size // 2, 2))
+    # x_2i + j x_2i+1 times e^(j angle): one kernel, where products of the halves are four
+    return torch.view_as_real(pairs * torch.complex(cos, sin)).flatten(-2).to(x.dtype)

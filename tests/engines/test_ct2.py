@@ -54,10 +54,18 @@ def sharpened(path: Path, *, bias: Mapping[int, float] | None = None) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", params=["pre", "post", "untied"])
+KINDS = {
+    "pre": [],
+    "post": ["norm=post", "num_decoder_layers=2"],
+    "untied": ["tie_embeddings=none"],
+    "learned": ["positions=learned", "activation=gelu"],
+    "rotary": ["positions=rotary", "activation=swiglu"],
+}
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
 def exported(request, tmp_path_factory) -> Path:
-    overrides = {"pre": [], "post": ["norm=post", "num_decoder_layers=2"], "untied": ["tie_embeddings=none"]}
-    path = tiny_model(tmp_path_factory.mktemp("exported") / request.param, overrides=overrides[request.param])
+    path = tiny_model(tmp_path_factory.mktemp("exported") / request.param, overrides=KINDS[request.param])
     export_ctranslate2(sharpened(path))
     return path
 
