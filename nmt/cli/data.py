@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,11 +17,12 @@ app = typer.Typer(rich_markup_mode=None)
 
 @app.callback()
 def _data() -> None:
-    """Prepare parallel text for training.
+    """Look at parallel text, and prepare it for training.
 
     Examples:
         nmt data prepare --train sample --valid sample --test sample --out data/demo
         nmt data prepare --train train.tsv.gz --valid dev.tsv --out data/mine
+        nmt data check train.tsv.gz --against test.tsv
     """
 
 
@@ -125,6 +127,72 @@ def prepare(
         print(json.dumps({"schema": 1, "path": str(out), **_summary(manifest)}, ensure_ascii=False, indent=2))
     else:
         _print_summary(manifest, out)
+
+
+@app.command()
+def check(
+    spec: Annotated[str, typer.Argument(metavar="SPEC", help="The corpus to look at.")],
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--against", metavar="SPEC", help="A corpus nothing of which should stand in it; repeat for more."
+        ),
+    ] = None,
+    split: Annotated[
+        str, typer.Option("--split", help="train, valid or test, where the corpus has several.")
+    ] = "train",
+    source_lang: Annotated[str, typer.Option("--source-lang", help="Language of the source side.")] = "fr",
+    target_lang: Annotated[str, typer.Option("--target-lang", help="Language of the target side.")] = "en",
+    max_chars: Annotated[int, typer.Option("--max-chars", min=1, help="Longest side, in characters.")] = 2000,
+    max_ratio: Annotated[
+        float, typer.Option("--max-ratio", min=1, help="How many times longer one side may be, plus 25 characters.")
+    ] = 3.0,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Look for what is wrong with parallel text, and change nothing.
+
+    Examples:
+        nmt data check corpus/train
+        nmt data check corpus/train.tsv.gz --against corpus/dev.tsv --against corpus/test.tsv
+        nmt data check sample --against sample#test --json
+
+    Counts, with examples: regions where the two sides seem shifted against each other, duplicates, pairs that stand
+    in another corpus (letters and digits compared, case and accents aside), copies, blank sides, unlike lengths,
+    other languages (needs the extra `clean`), odd characters. What `nmt data prepare` would drop is among it.
+    """
+    from nmt.audit import KINDS, audit
+    from nmt.corpora import Reading
+    from nmt.corpora.filters import Rules
+
+    role = _choice("--split", split, ("train", "valid", "test"))
+    reading = Reading(source_lang=source_lang, target_lang=target_lang, role=role, invalid_utf8="replace")
+    rules = Rules(max_chars=max_chars, max_ratio=max_ratio, deduplicate=True)
+    with _progress() as progress:
+        tell = None if progress is None else lambda done: progress("reading", done, None)
+        found = audit(spec, against or [], reading, rules, progress=tell)
+    if not found.languages_checked:
+        console.warn("languages were not checked: pip install 'nmt[clean]'")
+    if json_output:
+        document = {
+            "schema": 1,
+            "corpus": found.facts,
+            "read": found.read,
+            "misaligned_regions": found.regions,
+            "languages_checked": found.languages_checked,
+            "findings": {kind: asdict(finding) for kind, finding in found.findings.items()},
+        }
+        print(json.dumps(document, ensure_ascii=False, indent=2))
+        return
+    console.say(f"{found.read:,} pairs")
+    if not found.findings:
+        console.say("nothing was found")
+        return
+    rows = [("pairs", "share", "what", "first")]
+    for kind, finding in found.findings.items():
+        first = finding.examples[0].place if finding.examples else ""
+        rows.append((f"{finding.pairs:,}", f"{finding.pairs / found.read:.2%}", KINDS[kind], first))
+    console.say()
+    console.table(rows, right=frozenset({0, 1}))
 
 
 @contextlib.contextmanager

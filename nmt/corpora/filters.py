@@ -175,23 +175,34 @@ class AlignmentWatch:
     def __init__(self) -> None:
         self._lengths: list[tuple[int, int]] = []
         self._start = 1
-        self.first_suspicious: int | None = None
-        """Number of the first pair of the first block that does not look aligned."""
+        self.suspicious: list[tuple[int, int]] = []
+        """Numbers of the first and last pair of each region that does not look aligned."""
+
+    @property
+    def first_suspicious(self) -> int | None:
+        """Number of the first pair of the first such region."""
+        return self.suspicious[0][0] if self.suspicious else None
 
     def add(self, number: int, src: str, tgt: str) -> None:
         """Look at pair `number`."""
-        if self.first_suspicious is not None or not src or not tgt:
+        if not src or not tgt:
             return
         if not self._lengths:
             self._start = number
         self._lengths.append((len(src), len(tgt)))
         if len(self._lengths) == self.BLOCK:
-            self._judge()
+            if self._looks_misaligned():
+                self._note(self._start, number)
             self._lengths.clear()
 
-    def _judge(self) -> None:
+    def _looks_misaligned(self) -> bool:
         lengths = np.log(np.array(self._lengths, dtype=np.float64) + self.SMOOTHING).T
         if lengths.std(axis=1).min() < self.SPREAD:
-            return
-        if np.corrcoef(lengths)[0, 1] < self.THRESHOLD:
-            self.first_suspicious = self._start
+            return False
+        return bool(np.corrcoef(lengths)[0, 1] < self.THRESHOLD)
+
+    def _note(self, first: int, last: int) -> None:
+        """Add a block, to the region before it if that ends where it begins."""
+        if self.suspicious and self.suspicious[-1][1] == first - 1:
+            first = self.suspicious.pop()[0]
+        self.suspicious.append((first, last))

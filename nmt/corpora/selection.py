@@ -3,7 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from nmt.corpora.base import Corpus, Misaligned
 from nmt.corpora.filters import (
@@ -20,6 +20,7 @@ from nmt.corpora.filters import (
 from nmt.errors import DataError
 
 Pair = tuple[str, str]
+T = TypeVar("T")
 
 _CHUNK: Final = 4096  # pairs handled at once
 
@@ -106,7 +107,7 @@ def watched(corpus: Corpus, warn: Callable[[str], None]) -> Iterator[Pair]:
         warn(f"{place}: from about here the two sides do not look like translations, by their lengths")
 
 
-def chunks(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
+def chunks(pairs: Iterable[T]) -> Iterator[list[T]]:
     """The pairs, some thousands at a time."""
     iterator = iter(pairs)
     while chunk := list(itertools.islice(iterator, _CHUNK)):
