@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -118,6 +118,18 @@ def test_a_claim_that_does_not_hold_is_said_not_to(study: Study, nmt: Nmt, monke
     monkeypatch.setattr(nmt, "eval", lambda given: real(["-m", "gru", "--save-hyp", option(given, "--save-hyp")]))
     measure(study)
     assert "does not show here" in write_page(study).read_text()
+
+
+@pytest.mark.parametrize("part", ["ladder", "family"])
+def test_a_part_has_its_own_runs_and_sections(study: Study, nmt: Nmt, part: Literal["ladder", "family"]) -> None:
+    half = replace(study, plan=study.plan.part(part), out=study.out / part)
+    measure(half)
+    text = write_page(half).with_name("study.md").read_text()
+    names = {run.name for run in half.plan.runs}
+    assert "attention-1" in names
+    assert names < {run.name for run in study.plan.runs}
+    assert ("three generations" in text) == ("How do time and memory grow" in text) == (part == "ladder")
+    assert ("Scores, scopes, placements" in text) == ("score-dot" in names) == (part == "family")
 
 
 def test_another_study_is_not_mixed_in(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:

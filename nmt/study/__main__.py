@@ -20,11 +20,13 @@ def main() -> int:
     )
     parser.add_argument("--gold", action="append", metavar="PREFIX", help="pairs with links in PREFIX.align")
     parser.add_argument("--quick", action="store_true", help="some minutes instead of hours")
+    parser.add_argument("--part", choices=["ladder", "family"], help="half of it, in a directory of its own")
     parser.add_argument("--workers", type=int, default=2, help="models trained at a time, a thread each")
     options = parser.parse_args()
+    plan = quick_plan() if options.quick else full_plan()
     try:
         study = Study(
-            plan=quick_plan() if options.quick else full_plan(),
+            plan=plan if options.part is None else plan.part(options.part),
             data=options.data,
             out=options.out,
             tests=_texts(options.test or []) or _own_test(options.data, options.out),

@@ -68,7 +68,7 @@ def measure(study: Study) -> None:
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    for arch in ("gru", "attention", "transformer"):  # alone: these are times
+    for arch in ("gru", "attention", "transformer") if study.plan.has_ladder else ():  # alone: these are times
         for length in study.plan.lengths:
             _time(study, arch, length)
 

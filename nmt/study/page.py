@@ -20,14 +20,17 @@ ARCHITECTURES = ("gru", "attention", "transformer")
 
 def write_page(study: Study) -> Path:
     """Write `study.html` and `study.md`; where the first is."""
-    sections = [
-        _ladder(study),
-        *(_lengths(study, test) for test in study.tests),
-        _family(study),
-        *(_beams(study, test) for test in study.tests),
-        *(_alignment(study, gold) for gold in study.gold),
-        _growth(study),
-    ]
+    tests, gold = study.tests, study.gold
+    sections: list[Section] = []
+    if study.plan.has_ladder:
+        sections += [_ladder(study), *(_lengths(study, test) for test in tests)]
+    if study.plan.has_family:
+        sections.append(_family(study))
+    if study.plan.has_ladder:
+        sections += [_beams(study, test) for test in tests]
+    sections += [_alignment(study, pairs) for pairs in gold]
+    if study.plan.has_ladder:
+        sections.append(_growth(study))
     parts, text = [], [f"# {_title(study)}\n"]
     for title, finding, chart, (header, rows) in sections:
         numbers = range(1, len(header))

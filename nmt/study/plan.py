@@ -1,7 +1,7 @@
 """What is trained, and how long."""
 
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from nmt.config import ScopeName, ScoreName
@@ -36,11 +36,26 @@ class Plan:
     """Tokens a sentence at which time and memory are measured."""
     timed_updates: int = 10
 
+    @property
+    def has_ladder(self) -> bool:
+        """Whether all three generations are there to be compared."""
+        return len({run.arch for run in self.runs}) == 3
+
+    @property
+    def has_family(self) -> bool:
+        """Whether there are members of the family to be compared with the baseline."""
+        return any(run.group != "ladder" for run in self.runs)
+
+    def part(self, name: Literal["ladder", "family"]) -> "Plan":
+        """Only the ladder, or only the family and its baseline: each a study of its own, of some two hours."""
+        kept = [run for run in self.runs if (run.group == "ladder") == (name == "ladder") or run.name == BASELINE]
+        return replace(self, runs=tuple(kept))
+
 
 def full_plan() -> Plan:
     """The ladder with three seeds, every score, scope and placement with one: some hours."""
     common = ("batch_tokens=1536", "eval_every=500", "save_every=500", "log_every=50", "threads=1")
-    return Plan("small", 2500, common, (*_ladder((1, 2, 3)), *_family()))
+    return Plan("small", 2000, common, (*_ladder((1, 2, 3)), *_family()))
 
 
 def quick_plan() -> Plan:
