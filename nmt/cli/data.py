@@ -195,6 +195,62 @@ def check(
     console.table(rows, right=frozenset({0, 1}))
 
 
+@app.command("list")
+def list_known(
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """List public French–English corpora that `nmt data get` fetches.
+
+    Examples:
+        nmt data list
+        nmt data list --json
+
+    Sizes and licences are what their cards state.
+    """
+    from nmt.corpora.known import KNOWN
+
+    if json_output:
+        corpora = [{**asdict(known), "pairs": dict(known.pairs)} for known in KNOWN]
+        print(json.dumps({"schema": 1, "corpora": corpora}, ensure_ascii=False, indent=2))
+        return
+    rows = [("name", "pairs", "splits", "licence", "what")]
+    rows += [(k.name, f"{sum(k.pairs.values()):,}", " ".join(k.pairs), k.licence, k.about) for k in KNOWN]
+    console.table(rows, right=frozenset({1}))
+
+
+@app.command()
+def get(
+    name: Annotated[str, typer.Argument(help="As nmt data list has it.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Directory to make; data/NAME if not given.")] = None,
+    max_pairs: Annotated[
+        int | None, typer.Option("--max-pairs", min=1, help="So many pairs of each split at most.")
+    ] = None,
+    streaming: Annotated[
+        bool, typer.Option("--stream", help="Read over the network without storing it twice.")
+    ] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Fetch a public corpus from the Hugging Face hub, as text files line by line.
+
+    Examples:
+        nmt data get news-commentary
+        nmt data get un --stream --max-pairs 1000000 --out data/un-1m
+    """
+    from nmt.corpora import Reading
+    from nmt.corpora.known import fetch, find_known
+
+    known = find_known(name)
+    target = out or Path("data") / known.name
+    with _progress() as progress:
+        facts = fetch(known, target, Reading(streaming=streaming), max_pairs=max_pairs, progress=progress)
+    if json_output:
+        print(json.dumps({"schema": 1, "path": str(target), **facts}, ensure_ascii=False, indent=2))
+        return
+    for role, split in facts["splits"].items():
+        console.say(f"{split['pairs']:,} pairs in {target / role}.fr and .en")
+    console.say(f"licence: {known.licence}")
+
+
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[str, int, int | None], None] | None]:
     """A bar on stderr for whatever is being done; `None` where none is wanted."""

@@ -109,3 +109,23 @@ def test_help_shows_examples_and_specs(nmt):
     assert result.code == 0
     assert "nmt data prepare --train sample" in result.out
     assert "hf:REPO" in result.out
+
+
+def test_known_corpora_are_listed_and_fetched(nmt, tmp_path, monkeypatch):
+    from nmt.corpora import known
+
+    listed = nmt("data", "list")
+    assert listed.code == 0
+    assert ["opus-100", "1,004,000", "train", "valid", "test"] in [line.split()[:5] for line in listed.out.splitlines()]
+    assert json.loads(nmt("data", "list", "--json").out)["corpora"][1]["name"] == "opus-books"
+    sample = known.Known("tiny", "sample", {"valid": 150, "test": 200}, "CC0", "everyday")
+    monkeypatch.setattr(known, "KNOWN", (sample,))
+    monkeypatch.chdir(tmp_path)
+    result = nmt("data", "get", "tiny", "--max-pairs", 10)
+    assert (result.code, result.err) == (0, "")
+    assert "10 pairs in data/tiny/test.fr and .en" in result.out
+    assert (tmp_path / "data" / "tiny" / "test.fr").read_bytes().count(b"\n") == 10
+    again = nmt("data", "get", "tiny")
+    assert again.code == 2
+    assert "not empty" in again.err
+    assert nmt("data", "get", "tin").code == 2

@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from nmt.corpora import hub, open_corpus
+from nmt.corpora import hub, known, open_corpus
 from nmt.corpora.base import Reading
 from nmt.corpora.hub import HubName, parse_name
+from nmt.corpora.known import KNOWN, Known, fetch, find_known
 from nmt.errors import DataError, NMTError, UsageError
 
 CARD = """---
@@ -150,3 +151,35 @@ def test_a_real_repository_is_streamed_with_licence_and_revision():
     assert tgt
     assert corpus.revision
     assert len(corpus.revision) == 40
+
+
+def test_a_known_corpus_is_written_as_lines(repository, tmp_path, monkeypatch):
+    corpus = Known("ours", "hf:owner/name/en-fr", {"train": 3, "valid": 3}, "CC0", "greetings")
+    monkeypatch.setattr(known, "KNOWN", (corpus,))
+    out, told = tmp_path / "ours", []
+    monkeypatch.setattr(known, "_TOLD", 1)
+    facts = fetch(find_known("ours"), out, Reading(), max_pairs=2, progress=lambda *args: told.append(args))
+    assert (out / "train.fr").read_text() == "Bonjour 0\nBonjour 1\n"
+    assert (out / "valid.en").read_text() == "Hello validation 0\nHello validation 1\n"
+    assert facts["splits"]["train"] == {"pairs": 2, "revision": None}
+    assert told[-1] == ("valid", 2, 2)
+    with pytest.raises(UsageError, match="not empty"):
+        fetch(corpus, out, Reading())
+    assert next(open_corpus(str(out / "train"), Reading()).pairs()) == ("Bonjour 0", "Hello train 0")
+
+
+def test_an_unreachable_corpus_leaves_nothing(repository, tmp_path, monkeypatch):
+    (repository / "en-fr" / "validation-00000-of-00001.parquet").unlink()
+    corpus = Known("ours", "hf:owner/name/en-fr", {"train": 3, "valid": 3}, "CC0", "greetings")
+    with pytest.raises(NMTError):
+        fetch(corpus, tmp_path / "ours", Reading())
+    assert not (tmp_path / "ours").exists()
+
+
+def test_known_corpora_are_listed_and_misspelt_names_answered():
+    assert len({corpus.name for corpus in KNOWN}) == len(KNOWN)
+    for corpus in KNOWN:
+        assert parse_name(corpus.spec).config in ("en-fr", "fr-en")
+        assert corpus.pairs["train"] > 100_000
+    with pytest.raises(UsageError, match="did you mean 'opus-books'"):
+        find_known("opus-book")
