@@ -126,7 +126,7 @@ class TransformerConfig:
     num_encoder_layers: int = setting(3, "encoder layers")
     num_decoder_layers: int = setting(3, "decoder layers")
     norm: Literal["pre", "post"] = setting("pre", "layer normalisation before each sublayer, or after (as in 2017)")
-    dropout: float = setting(0.1, "probability of dropping an activation or an attention weight")
+    dropout: float = setting(0.1, "probability of dropping what a sublayer gives, or an embedding")
     tie_embeddings: TieEmbeddings = setting("all", "share target embedding and output layer, or the source's too")
     alignment_layer: int = setting(-1, "decoder layer whose cross-attention is reported, mean over heads; -1 the last")
 
@@ -262,6 +262,9 @@ class RunConfig:
 QUICK: Final[dict[str, Any]] = {"max_updates": 700, "warmup_updates": 150, "eval_every": 175, "save_every": 175}
 """Training of the `tiny` presets: some minutes on two cores."""
 
+ROTARY: Final[dict[str, Any]] = {"positions": "rotary"}
+"""On 29,000 captions, validation BLEU 37.0 instead of 33.9 after 1,000 updates of some 1,080 tokens."""
+
 PRESETS: Final[dict[str, dict[str, dict[str, Any]]]] = {
     "gru": {
         "tiny": {"embedding_size": 128, "hidden_size": 256, **QUICK},
@@ -287,9 +290,10 @@ PRESETS: Final[dict[str, dict[str, dict[str, Any]]]] = {
             "num_encoder_layers": 2,
             "num_decoder_layers": 2,
             "lr": 3e-3,
+            **ROTARY,
             **QUICK,
         },
-        "small": {"model_size": 256, "ffn_size": 1024, "num_encoder_layers": 3, "num_decoder_layers": 3},
+        "small": {"model_size": 256, "ffn_size": 1024, "num_encoder_layers": 3, "num_decoder_layers": 3, **ROTARY},
         "base": {
             "model_size": 512,
             "ffn_size": 2048,
@@ -299,6 +303,7 @@ PRESETS: Final[dict[str, dict[str, dict[str, Any]]]] = {
             "max_updates": 50000,
             "lr": 7e-4,
             "warmup_updates": 4000,
+            **ROTARY,
         },
         "big": {
             "model_size": 1024,
@@ -310,6 +315,7 @@ PRESETS: Final[dict[str, dict[str, dict[str, Any]]]] = {
             "num_decoder_layers": 6,
             "max_updates": 100000,
             "warmup_updates": 4000,
+            **ROTARY,
         },
     },
 }

@@ -33,7 +33,7 @@ def test_later_layers_win(tmp_path: Path) -> None:
     layers["flags"] = {"max_updates": 9, "device": None}
     config = run(**layers, overrides=["training.lr=0.125", "num_heads=8"])
     assert (config.training.lr, config.training.max_updates, config.training.seed) == (0.125, 9, 4)
-    assert config.model == TransformerConfig(num_heads=8, norm="post")
+    assert config.model == TransformerConfig(num_heads=8, norm="post", positions="rotary")
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,19 @@
 """A model directory small enough to make in a test: random weights, a joint vocabulary of a few words."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from nmt.checkpoint import save_model
+from nmt.files import sha256_file
+from nmt.manifest import WEIGHTS
 from nmt.models.factory import build_model
 from nmt.settings import resolve
+from nmt.special import BOS, PAD
 from nmt.tokenizer import Tokenizer, TokenizerPair, train_tokenizer
 
 SENTENCES = [
@@ -55,3 +61,23 @@ def tiny_model(
     }
     save_model(directory, model, config, tokenizers, known | (facts or {}))
     return directory
+
+
+SHARP = 8.0
+"""Random weights make all tokens nearly equal: scaled up, they have a preference."""
+
+
+def sharpened(path: Path, *, bias: Mapping[int, float] | None = None) -> Path:
+    """The model with weights that decide clearly."""
+    weights = {
+        name: tensor * (SHARP if name.startswith(("encoder", "decoder")) and tensor.dim() == 2 else 1)
+        for name, tensor in load_file(path / WEIGHTS).items()
+    }
+    weights["output.linear.bias"][[PAD, BOS]] = -30.0  # CTranslate2 takes them out before the softmax, we after it
+    for token, value in (bias or {}).items():
+        weights["output.linear.bias"][token] = value
+    save_file(weights, path / WEIGHTS)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["sha256"][WEIGHTS] = sha256_file(path / WEIGHTS)
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    return path

@@ -96,10 +96,12 @@ def _translate(translator: Translator, lines: Sequence[str], device: torch.devic
 
 
 def _time_parts(translator: Translator, lines: Sequence[str], device: torch.device) -> dict[str, float]:
-    """Seconds by part; each part is the way from text to text without the parts inside it."""
+    """Seconds by part, of one thread where ours search; a part is the way from text to text without those inside it."""
     watch = Stopwatch(device)
     engine = translator.engine
     with ExitStack() as stack:
+        stack.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(1)  # several batches at a time could not be told apart
         stack.enter_context(watch.watching(translator.tokenizers.source, "encode_batch", "tokenisation"))
         stack.enter_context(watch.watching(engine, "search", "search"))
         if isinstance(engine, TorchEngine):

@@ -1,6 +1,7 @@
 """Our own searches, on torch: every architecture, every option."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
@@ -65,16 +66,39 @@ class TorchEngine:
         """Hypotheses of each sentence, searched longest first, so that memory runs out early if it does."""
         results: list[list[Hypothesis]] = [[]] * len(sentences)
         lengths = np.array([len(sentence) + 1 for sentence in sentences], dtype=np.int64)
+        batches = length_batches(lengths, self.batch_tokens)[::-1]
         done = 0
+
+        def found(batch: np.ndarray) -> list[list[Hypothesis]]:
+            return self._search([sentences[i] for i in batch], options)
+
         with evaluating(self.model):
-            for batch in reversed(length_batches(lengths, self.batch_tokens)):
-                found = self._search([sentences[i] for i in batch], options)
-                for i, hypotheses in zip(batch, found, strict=True):
+            for batch, part in zip(batches, self._each(found, batches), strict=True):
+                for i, hypotheses in zip(batch, part, strict=True):
                     results[i] = hypotheses
                 done += len(batch)
                 if progress is not None:
                     progress(done, len(sentences))
         return results
+
+    def _each(
+        self, work: Callable[[np.ndarray], list[list[Hypothesis]]], batches: Sequence[np.ndarray]
+    ) -> Iterator[list[list[Hypothesis]]]:
+        """What `work` gives for each batch; on a CPU as many at a time as it has threads, one thread each.
+
+        Many operations of a search are too small to be shared by threads, or are not shared at all.
+        """
+        threads = torch.get_num_threads()
+        workers = min(threads, len(batches))
+        if self.place.type != "cpu" or workers < 2:
+            yield from map(work, batches)
+            return
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(workers) as pool:
+                yield from pool.map(work, batches)
+        finally:
+            torch.set_num_threads(threads)
 
     def _search(self, sentences: Sequence[tuple[int, ...]], options: DecodingOptions) -> list[list[Hypothesis]]:
         """Hypotheses of one batch; where memory does not suffice, of its halves."""

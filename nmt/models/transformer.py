@@ -1,8 +1,9 @@
 """The Transformer (Vaswani et al. 2017, "Attention Is All You Need", https://arxiv.org/abs/1706.03762).
 
 Departures from the paper: layer normalisation before each sublayer by default, with one more at the end of each
-stack (`norm = "post"` gives the paper's order); dropout also on attention weights and inside the feed-forward
-layer; biases in the projections of queries, keys, values and heads and in the output layer.
+stack (`norm = "post"` gives the paper's order); positions that turn queries and keys in all presets
+(`positions = "sinusoidal"` gives the paper's); biases in the projections of queries, keys, values and heads and in
+the output layer. Dropout is where the paper has it (section 5.4): on what sublayers give, and on embeddings.
 """
 
 from collections.abc import Iterator
@@ -62,7 +63,7 @@ class Residual(nn.Module):
 
 def _self_attention(config: TransformerConfig) -> MultiHeadAttention:
     rotary = config.positions == "rotary"
-    return MultiHeadAttention(config.model_size, config.num_heads, config.dropout, rotary=rotary)
+    return MultiHeadAttention(config.model_size, config.num_heads, rotary=rotary)
 
 
 def _positions(config: TransformerConfig) -> nn.Module | None:
@@ -101,7 +102,7 @@ class EncoderLayer(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.attention = _self_attention(config)
-        self.feed_forward = FeedForward(config.model_size, config.ffn_size, config.dropout, config.activation)
+        self.feed_forward = FeedForward(config.model_size, config.ffn_size, config.activation)
         self.residuals: Stack[Residual] = Stack(Residual(config) for _ in range(2))
 
     def forward(self, x: Float[Tensor, "B S D"], mask: Bool[Tensor, "B 1 1 S"]) -> Float[Tensor, "B S D"]:
@@ -119,8 +120,8 @@ class DecoderLayer(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.self_attention = _self_attention(config)
-        self.cross_attention = MultiHeadAttention(config.model_size, config.num_heads, config.dropout)
-        self.feed_forward = FeedForward(config.model_size, config.ffn_size, config.dropout, config.activation)
+        self.cross_attention = MultiHeadAttention(config.model_size, config.num_heads)
+        self.feed_forward = FeedForward(config.model_size, config.ffn_size, config.activation)
         self.residuals: Stack[Residual] = Stack(Residual(config) for _ in range(3))
 
     def forward(

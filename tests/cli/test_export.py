@@ -3,14 +3,14 @@ import json
 import pytest
 
 from nmt.engines.ct2 import FOLDER, is_installed
-from tests.tiny import tiny_model
+from tests.tiny import sharpened, tiny_model
 
 pytestmark = pytest.mark.skipif(not is_installed(), reason="ctranslate2 is not installed")
 
 
 @pytest.fixture
 def path(tmp_path):
-    return tiny_model(tmp_path / "model")
+    return sharpened(tiny_model(tmp_path / "model"))
 
 
 def test_an_export_is_taken_by_translate_unless_told_otherwise(nmt, path, tmp_path):

@@ -2,11 +2,10 @@
 
 import io
 import itertools
-import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,38 +21,13 @@ from nmt.engines.ct2 import EXPORT, FOLDER, CTranslate2Engine, is_installed, rea
 from nmt.engines.export import export_ctranslate2
 from nmt.engines.pytorch import TorchEngine
 from nmt.errors import ModelError, UsageError
-from nmt.manifest import WEIGHTS
 from nmt.resources import shipped_model
-from nmt.special import BOS, EOS, PAD
+from nmt.special import BOS, EOS
 from nmt.translator import Translator
 from tests.copying import TEXT
-from tests.tiny import SENTENCES, tiny_model, tiny_tokenizers
+from tests.tiny import SENTENCES, sharpened, tiny_model, tiny_tokenizers
 
 pytestmark = pytest.mark.skipif(not is_installed(), reason="ctranslate2 is not installed")
-SHARP = 8.0
-"""Random weights make all tokens nearly equal: scaled up, they have a preference."""
-
-
-def sharpened(path: Path, *, bias: Mapping[int, float] | None = None) -> Path:
-    """The model with weights that decide clearly."""
-    from safetensors.torch import load_file, save_file
-
-    from nmt.files import sha256_file
-
-    weights = {
-        name: tensor * (SHARP if name.startswith(("encoder", "decoder")) and tensor.dim() == 2 else 1)
-        for name, tensor in load_file(path / WEIGHTS).items()
-    }
-    weights["output.linear.bias"][[PAD, BOS]] = -30.0  # CTranslate2 takes them out before the softmax, we after it
-    for token, value in (bias or {}).items():
-        weights["output.linear.bias"][token] = value
-    save_file(weights, path / WEIGHTS)
-    manifest = json.loads((path / "manifest.json").read_text())
-    manifest["sha256"][WEIGHTS] = sha256_file(path / WEIGHTS)
-    (path / "manifest.json").write_text(json.dumps(manifest))
-    return path
-
-
 KINDS = {
     "pre": [],
     "post": ["norm=post", "num_decoder_layers=2"],
@@ -127,9 +101,9 @@ def test_each_sentence_has_its_own_greatest_length(exported):
 def test_n_best_come_best_first(exported):
     _, engine = engines(exported)
     for hypotheses in engine.search(sources(exported), DecodingOptions(beam_size=4, n_best=3, max_length_extra=2)):
-        normalised = [hypothesis.normalised(1.0) for hypothesis in hypotheses]
+        ranks = [(hypothesis.finished, hypothesis.normalised(1.0)) for hypothesis in hypotheses]
         assert len(hypotheses) == 3
-        assert normalised == sorted(normalised, reverse=True)
+        assert ranks == sorted(ranks, reverse=True)
 
 
 @pytest.mark.parametrize("quantization", ["int8", "int16", "float16", "bfloat16"])

@@ -20,7 +20,7 @@ EQUATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("activation", typing.get_args(Activation))
 def test_the_layers_are_their_equation(activation: Activation) -> None:
     torch.manual_seed(1)
-    layer, x = FeedForward(3, HIDDEN, 0.5, activation).eval(), torch.randn(2, 4, 3)
+    layer, x = FeedForward(3, HIDDEN, activation), torch.randn(2, 4, 3)
     hidden = EQUATIONS[activation](x.double() @ layer.inner.weight.double().T + layer.inner.bias.double())
     expected = hidden @ layer.outer.weight.double().T + layer.outer.bias.double()
     torch.testing.assert_close(layer(x).double(), expected, rtol=1e-4, atol=1e-5)
