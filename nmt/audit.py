@@ -92,7 +92,7 @@ class Audit:
     regions: list[tuple[int, int]]
     """First and last pair of each region that looks misaligned."""
     languages_checked: bool
-    """False where the package that knows languages is not installed."""
+    """False where the package that knows languages is not installed, or does not know these."""
 
 
 def audit(
@@ -118,11 +118,12 @@ def audit(
     """
     leaks = Leaks()
     for other in against:
-        for src, tgt in open_corpus(other, replace(reading, role="test")).pairs():
+        for src, tgt in _forgiving(other, replace(reading, role="test")).pairs():
             leaks.add(normalise(src), normalise(tgt))
-    corpus = open_corpus(spec, reading)
+    corpus = _forgiving(spec, reading)
     found = _Findings(corpus)
-    guess = language_guesser()
+    guess = language_guesser(reading.langs)
+    latin = [lang in LATIN_SCRIPT for lang in reading.langs]
     seen, watch = SeenPairs(), AlignmentWatch()
     for chunk in chunks(_numbered(corpus, watch)):
         numbers = [number for number, _, _ in chunk]
@@ -138,9 +139,11 @@ def audit(
                 found.add(DUPLICATE, number, src, tgt)
             if leaks.finds(src, tgt):
                 found.add(LEAK, number, src, tgt)
-            if guess is not None and (_foreign(guess, src, reading.langs[0]) or _foreign(guess, tgt, reading.langs[1])):
+            if guess is not None and (
+                _foreign(guess, src, reading.source_lang) or _foreign(guess, tgt, reading.target_lang)
+            ):
                 found.add(WRONG_LANGUAGE, number, src, tgt)
-            if any(is_odd(text) for text in raw[1:]):
+            if any(is_odd(text, latin=script) for text, script in zip(raw[1:], latin, strict=True)):
                 found.add(ODD_CHARACTERS, number, src, tgt)
         if progress is not None:
             progress(corpus.read)
@@ -151,6 +154,13 @@ def audit(
         raise DataError(f"{spec} holds no pairs")
     present = {kind: finding for kind, finding in found.kinds.items() if finding.pairs}
     return Audit(corpus.facts(), corpus.read, present, watch.suspicious, guess is not None)
+
+
+def _forgiving(spec: str, reading: Reading) -> Corpus:
+    """A corpus whose unreadable lines are counted, whatever split it is."""
+    corpus = open_corpus(spec, reading)
+    corpus.reading = replace(reading, role="train")
+    return corpus
 
 
 class _Findings:
@@ -180,12 +190,20 @@ def _numbered(corpus: Corpus, watch: AlignmentWatch) -> Iterator[tuple[int, str,
         raise DataError(f"{error}; they seem to part soon after line {watch.suspicious[0][0]}") from error
 
 
-def is_odd(text: str) -> bool:
-    """Whether `text` has characters that hardly belong into French or English: see `ODD_CHARACTERS`."""
+LATIN_SCRIPT: Final = frozenset(
+    ("ca", "cs", "da", "de", "en", "es", "et", "fi", "fr", "hu", "it", "nl", "no", "pl", "pt", "ro", "sv", "tr")
+)
+"""Languages in which letters of another script are odd."""
+
+
+def is_odd(text: str, *, latin: bool = True) -> bool:
+    """Whether `text` has characters that hardly belong into text: see `ODD_CHARACTERS`; `latin` is its script."""
     if text.isascii():
         return _CONTROL.search(text) is not None
     if _CONTROL.search(text) or _BROKEN.search(text):
         return True
+    if not latin:
+        return False
     letters = [c for c in text if c.isalpha()]
     return sum(not unicodedata.name(c, "").startswith("LATIN") for c in letters) * 2 > len(letters)
 
@@ -194,14 +212,22 @@ Guess = Callable[[str], tuple[str, float]]
 """A language code and its probability."""
 
 
-def language_guesser() -> Guess | None:
-    """What tells languages apart; `None` where py3langid is not installed."""
+def language_guesser(langs: Sequence[str] = ()) -> Guess | None:
+    """What tells languages apart; `None` where py3langid is not installed, or does not know all of `langs`."""
     try:
         from py3langid.langid import MODEL_DIR, MODEL_FILE, LanguageIdentifier
     except ImportError:
         return None
-    guess: Guess = LanguageIdentifier.from_modelpath(MODEL_DIR / MODEL_FILE, norm_probs=True).classify
+    identifier = LanguageIdentifier.from_modelpath(MODEL_DIR / MODEL_FILE, norm_probs=True)
+    if not {_base(lang) for lang in langs} <= set(identifier.labels):
+        return None
+    guess: Guess = identifier.classify
     return guess
+
+
+def _base(lang: str) -> str:
+    """`fr` of `fr-CA`."""
+    return lang.replace("_", "-").partition("-")[0].lower()
 
 
 def _foreign(guess: Guess, text: str, lang: str) -> bool:
@@ -209,4 +235,4 @@ def _foreign(guess: Guess, text: str, lang: str) -> bool:
     if len(text.split()) < WORDS:
         return False
     found, probability = guess(text[:SHOWN])
-    return found != lang.split("-")[0].split("_")[0].lower() and float(probability) >= CERTAINTY
+    return found != _base(lang) and float(probability) >= CERTAINTY

@@ -89,6 +89,22 @@ def test_without_the_package_languages_are_not_checked(tmp_path: Path, monkeypat
     assert counts(found) == {}
 
 
+def test_languages_that_the_package_does_not_know_are_not_checked(tmp_path: Path) -> None:
+    spec = write(tmp_path, GOOD)
+    found = audit(spec, [], Reading(source_lang="fra", target_lang="eng"), RULES)
+    assert not found.languages_checked
+    assert counts(found) == {}
+    russian = write(tmp_path, [("Привет, как дела сегодня у вас?", GOOD[0][1])], "ru.tsv")
+    assert ODD_CHARACTERS not in audit(russian, [], Reading(source_lang="ru"), RULES).findings
+
+
+def test_a_line_too_long_is_counted_in_every_split(tmp_path: Path) -> None:
+    spec = write(tmp_path, [*GOOD, ("x" * 200, "y")])
+    found = audit(spec, [spec], Reading(role="test", max_line_bytes=100), RULES)
+    assert found.findings["line_too_long"].pairs == 1
+    assert found.findings[LEAK].pairs == 3
+
+
 def shifted(rng: random.Random, lines: int, start: int, end: int) -> list[tuple[str, str]]:
     """Pairs of like lengths, but for those from `start` to `end`, whose targets are the next pair's."""
     lengths = [rng.randrange(2, 60) for _ in range(lines + 1)]
@@ -102,6 +118,12 @@ def test_regions_that_are_shifted_are_found(tmp_path: Path) -> None:
     found = look(tmp_path, shifted(random.Random(1), 3000, 1000, 1800))
     assert found.regions == [(1001, 1800)]
     assert found.findings[MISALIGNED].pairs == 800
+
+
+def test_a_region_goes_on_across_blank_pairs(tmp_path: Path) -> None:
+    pairs = shifted(random.Random(1), 3000, 0, 3000)
+    blank = [pair for i, pair in enumerate(pairs) for pair in ([pair, ("", "")] if i % 10 == 9 else [pair])]
+    assert len(look(tmp_path, blank).regions) == 1
 
 
 def test_sides_of_different_lengths_stop_with_a_hint(tmp_path: Path) -> None:
@@ -125,6 +147,19 @@ def test_odd_characters(text: str) -> None:
 )
 def test_characters_that_are_not_odd(text: str) -> None:
     assert not is_odd(text)
+
+
+def test_control_characters_of_a_corpus_do_not_reach_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import typer
+
+    from nmt.cli import app, frame
+
+    spec = write(tmp_path, [("Un \x9b31m mot \x7f et \x1b[2J.", "A word\u2028here \x07.")])
+    for more in ([], ["--json"]):
+        assert frame.run(typer.main.get_command(app), ["data", "check", spec, *more]) == 0
+        assert not set(capsys.readouterr().out) & set(map(chr, [*range(10), *range(11, 32), *range(127, 160), 0x2028]))
 
 
 def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,6 +76,7 @@ def bench_translation(translator: Translator, lines: Sequence[str], *, name: str
         "target_tokens_per_second": timed.target_tokens / timed.seconds,
         "target_tokens_per_line": timed.target_tokens / max(1, sum(not is_blank(line) for line in lines)),
         "peak_memory_mib": memory,
+        "parts_threads": 1 if isinstance(engine, TorchEngine) else None,
         "milliseconds_per_line": {
             part: 1000 * parts[part] / len(sample) for part in TRANSLATION_PARTS if part in parts
         },
@@ -124,4 +125,5 @@ def translation_rows(document: dict[str, Any]) -> list[tuple[str, str]]:
         ("speed", f"{document['lines_per_second']:,.1f} lines/s, {document['target_tokens_per_second']:,.0f} tokens/s"),
         ("memory", f"{document['peak_memory_mib']:,.0f} MiB at most"),
     ]
-    return rows + [(name, f"{time:7.2f} ms a line  {time / total:4.0%}") for name, time in parts.items()]
+    of = "ms of one thread a line" if document["parts_threads"] == 1 else "ms a line"
+    return rows + [(name, f"{time:7.2f} {of}  {time / total:4.0%}") for name, time in parts.items()]

@@ -1,6 +1,5 @@
 """`nmt attend`: what a model looked at."""
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -44,12 +43,15 @@ def attend(
         typer.Option("--symmetrise", metavar="METHOD", help="intersection, union, grow-diag or grow-diag-final."),
     ] = None,
     reverse: Annotated[
-        Path | None, typer.Option("--reverse", help="Model of the other direction, to symmetrise with.")
+        Path | None,
+        typer.Option("--reverse", help="Model of the other direction to symmetrise with, by its alignment layer."),
     ] = None,
     layer: Annotated[int | None, typer.Option("--layer", help="Decoder layer, from 0.")] = None,
     head: Annotated[int | None, typer.Option("--head", help="Head, from 0; all together if not given.")] = None,
     subwords: Annotated[bool, typer.Option("--subwords", help="Show pieces instead of words.")] = False,
-    beam: Annotated[int, typer.Option("--beam", min=1, help="Beam size of the translation.")] = 5,
+    beam: Annotated[
+        int | None, typer.Option("--beam", min=1, help="Beam size of the model's own translation; 5 if not given.")
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show attention: where the model looked for each word, and how well that aligns words.
@@ -71,6 +73,8 @@ def attend(
         raise UsageError("--src and --ref go together")
     if (sentence is None) == (src is None):
         raise UsageError("give a sentence, or --src and --ref")
+    if beam is not None and (src is not None or target is not None):
+        raise UsageError("--beam is for the model's own translation: leave it out where one is given")
     if gold is not None and src is None:
         raise UsageError("--gold needs --src and --ref")
     if src is None and symmetrise is not None:
@@ -88,14 +92,12 @@ def attend(
         from nmt.plotting import check_plot
 
         check_plot(out, "--output")
+    method = _method(symmetrise)
     loaded = _load(model)
     if src is not None and ref is not None:
-        from nmt.alignment import symmetrisation
-
-        method = None if symmetrise is None else symmetrisation(symmetrise)
         pairs = _Pairs(loaded, src, ref, method, None if reverse is None else _load_reverse(reverse, loaded))
         if gold is None:
-            pairs.print_links(layer, head)
+            pairs.print_links(layer, head, json_output=json_output)
         else:
             pairs.print_scores(gold, json_output=json_output)
         return
@@ -103,7 +105,7 @@ def attend(
     from nmt.attending import attend_pair, words_of
     from nmt.config import DecodingOptions
 
-    pair = attend_pair(loaded, sentence, target, DecodingOptions(beam_size=beam))
+    pair = attend_pair(loaded, sentence, target, DecodingOptions(beam_size=beam or 5))
     weights = pair.alignment(layer, head)
     words = words_of(pair, weights)
     shown = _Shown(pair.source, pair.target, weights) if subwords else _Shown(words.source, words.target, words.weights)
@@ -122,6 +124,14 @@ def _load(model: Path | None) -> "LoadedModel":
     from nmt.resources import default_model
 
     return load_model(model or default_model())
+
+
+def _method(name: str | None) -> "Symmetrisation | None":
+    if name is None:
+        return None
+    from nmt.alignment import symmetrisation
+
+    return symmetrisation(name)
 
 
 def _load_reverse(path: Path, loaded: "LoadedModel") -> "LoadedModel":
@@ -175,7 +185,7 @@ class _Shown:
             "weights": [[round(float(weight), 6) for weight in row] for row in self.weights],
             "alignment": pharaoh(links(words)),
         }
-        print(json.dumps(document, ensure_ascii=False, allow_nan=False))
+        print(console.json_text(document))
 
     def print(self) -> None:
         """Two characters a source word, its letters standing above."""
@@ -256,11 +266,15 @@ class _Pairs:
             found.append(symmetrise(links(weights), backward, self.method))
         return found
 
-    def print_links(self, layer: int | None, head: int | None) -> None:
+    def print_links(self, layer: int | None, head: int | None, *, json_output: bool) -> None:
         from nmt.alignment import pharaoh
 
-        for found in self.links(layer, head):
-            print(pharaoh(found))
+        lines = [pharaoh(found) for found in self.links(layer, head)]
+        if json_output:
+            console.print_json({"pairs": len(lines), "symmetrised": self.method, "alignments": lines})
+        else:
+            for line in lines:
+                print(line)
 
     def print_scores(self, gold: Path, *, json_output: bool) -> None:
         from nmt.alignment import diagonal, read_gold, score_alignments
@@ -290,8 +304,7 @@ class _Pairs:
                 }
                 for name, score in scores.items()
             }
-            document = {"schema": 1, "pairs": len(self.pairs), "symmetrised": self.method, "alignments": figures}
-            print(json.dumps(document, indent=2, allow_nan=False))
+            console.print_json({"pairs": len(self.pairs), "symmetrised": self.method, "alignments": figures})
             return
         rows = [("attention", "AER", "precision", "recall", "links")]
         rows += [

@@ -1,6 +1,5 @@
 """`nmt bench`: how fast training and translation are here, and what changes it."""
 
-import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -262,7 +261,7 @@ class _Driver:
 
     def _print(self, document: dict[str, Any], show: Callable[[], None]) -> None:
         if self.json_output:
-            print(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
+            console.print_json(document)
         else:
             show()
 

@@ -1,6 +1,5 @@
 """`nmt compare`: several models on one test set."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,7 +73,7 @@ def compare(
             comparison = with_attention(comparison, models, select_device(device))
         write_comparison(report, comparison)
     if json_output:
-        print(json.dumps({"schema": 1, **comparison.as_dict()}, ensure_ascii=False, indent=2, allow_nan=False))
+        console.print_json(comparison.as_dict())
         return
     from nmt.comparison_report import length_table, model_table, score_table, signature
 

@@ -4,11 +4,12 @@ Importing this module loads nothing heavy; rich is loaded only by `progress_cons
 """
 
 import contextlib
+import json
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,6 +19,7 @@ NORMAL: Final = 0
 VERBOSE: Final = 1
 
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_ESCAPED_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029]")  # what json.dumps leaves as it is
 _verbosity = NORMAL
 
 
@@ -39,6 +41,18 @@ def visible(text: str) -> str:
     escape as `\x1b`.
     """
     return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def json_text(document: dict[str, Any], *, indent: int | None = None) -> str:
+    """JSON, on one line without `indent`, with no raw control character whatever the strings in it hold."""
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=indent)
+    text = text.encode(errors="surrogatepass").decode(errors="replace")
+    return _ESCAPED_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Print the one document that `--json` stands for, with its version."""
+    print(json_text({"schema": 1, **document}, indent=2))
 
 
 def is_terminal() -> bool:

@@ -1,7 +1,6 @@
 """`nmt data`: parallel text into data directories."""
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -124,7 +123,7 @@ def prepare(
     for warning in manifest["warnings"]:
         console.warn(warning)
     if json_output:
-        print(json.dumps({"schema": 1, "path": str(out), **_summary(manifest)}, ensure_ascii=False, indent=2))
+        console.print_json({"path": str(out), **_summary(manifest)})
     else:
         _print_summary(manifest, out)
 
@@ -158,7 +157,7 @@ def check(
 
     Counts, with examples: regions where the two sides seem shifted against each other, duplicates, pairs that stand
     in another corpus (letters and digits compared, case and accents aside), copies, blank sides, unlike lengths,
-    other languages (needs the extra `clean`), odd characters. What `nmt data prepare` would drop is among it.
+    other languages (needs the extra `clean`), odd characters. Most of what `nmt data prepare` would drop is among it.
     """
     from nmt.audit import KINDS, audit
     from nmt.corpora import Reading
@@ -171,17 +170,16 @@ def check(
         tell = None if progress is None else lambda done: progress("reading", done, None)
         found = audit(spec, against or [], reading, rules, progress=tell)
     if not found.languages_checked:
-        console.warn("languages were not checked: pip install 'nmt[clean]'")
+        console.warn("languages were not checked: that needs pip install 'nmt[clean]', and languages it knows")
     if json_output:
         document = {
-            "schema": 1,
             "corpus": found.facts,
             "read": found.read,
             "misaligned_regions": found.regions,
             "languages_checked": found.languages_checked,
             "findings": {kind: asdict(finding) for kind, finding in found.findings.items()},
         }
-        print(json.dumps(document, ensure_ascii=False, indent=2))
+        console.print_json(document)
         return
     console.say(f"{found.read:,} pairs")
     if not found.findings:
@@ -211,7 +209,7 @@ def list_known(
 
     if json_output:
         corpora = [{**asdict(known), "pairs": dict(known.pairs)} for known in KNOWN]
-        print(json.dumps({"schema": 1, "corpora": corpora}, ensure_ascii=False, indent=2))
+        console.print_json({"corpora": corpora})
         return
     rows = [("name", "pairs", "splits", "licence", "what")]
     rows += [(k.name, f"{sum(k.pairs.values()):,}", " ".join(k.pairs), k.licence, k.about) for k in KNOWN]
@@ -228,6 +226,7 @@ def get(
     streaming: Annotated[
         bool, typer.Option("--stream", help="Read over the network without storing it twice.")
     ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what nmt data get wrote there before.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Fetch a public corpus from the Hugging Face hub, as text files line by line.
@@ -242,9 +241,11 @@ def get(
     known = find_known(name)
     target = out or Path("data") / known.name
     with _progress() as progress:
-        facts = fetch(known, target, Reading(streaming=streaming), max_pairs=max_pairs, progress=progress)
+        facts = fetch(
+            known, target, Reading(streaming=streaming), max_pairs=max_pairs, replace=force, progress=progress
+        )
     if json_output:
-        print(json.dumps({"schema": 1, "path": str(target), **facts}, ensure_ascii=False, indent=2))
+        console.print_json({"path": str(target), **facts})
         return
     for role, split in facts["splits"].items():
         console.say(f"{split['pairs']:,} pairs in {target / role}.fr and .en")

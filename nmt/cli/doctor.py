@@ -1,6 +1,5 @@
 """`nmt doctor`: what this machine offers, what is missing, and whether a directory is whole."""
 
-import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -44,8 +43,8 @@ def doctor(
     checked = [check(path) for path in directories or ()]
     proofs = _prove_resume(device or "auto") if prove_resume else []
     if json_output:
-        document = {"schema": 1, **facts, "checked": checked, "exact_resume": proofs}
-        print(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
+        document = {**facts, "checked": checked, "exact_resume": proofs}
+        console.print_json(document)
         _refuse_damage(checked)
         return
     if not checked and not proofs:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import glob
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +105,7 @@ def evaluate(
     if record:
         done.record()
     if json_output:
-        print(json.dumps(done.document(), ensure_ascii=False, indent=2, allow_nan=False))
+        console.print_json(done.document())
     else:
         _print(done.evaluation)
 

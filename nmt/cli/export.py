@@ -1,6 +1,5 @@
 """`nmt export`: a model in the form of a faster engine."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,7 +62,7 @@ def export(
     if verify:
         document["verification"] = _verify(path, test or "sample", beam or 5)
     if json_output:
-        print(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
+        console.print_json(document)
     elif verify:
         _print(document["verification"], quantization)
 

@@ -1,6 +1,5 @@
 """`nmt info`: what a model or data directory is."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,7 +30,7 @@ def info(
     path = directory or default_model()
     document = model_facts(path) if kind_of(path) == "model" else data_facts(path)
     if json_output:
-        print(json.dumps({"schema": 1, **document}, ensure_ascii=False, indent=2, allow_nan=False))
+        console.print_json(document)
     else:
         _print(document, path)
     for message in document.get("damaged", []):

@@ -10,7 +10,7 @@ import typer
 from nmt.cli import console
 from nmt.cli.engine import EngineChoice, load_scorer
 from nmt.cli.streams import STDIN, Input, Line, open_output
-from nmt.cli.translate import MAX_LINE_BYTES, Troubles, json_line
+from nmt.cli.translate import MAX_LINE_BYTES, Troubles
 from nmt.errors import DataError, UsageError
 
 Pair = tuple[Line, str, str]
@@ -71,7 +71,7 @@ def score(
                 document = {"log_prob": result.log_prob, "tokens": result.tokens, "per_token": mean}
                 document |= {"cut": result.cut or line.cut}
                 plain = f"{mean if per_token else result.log_prob:.4f}"
-                lines.append(json_line({"schema": 1, "line": number, **document}) if json_output else plain)
+                lines.append(console.json_text({"schema": 1, "line": number, **document}) if json_output else plain)
             write(lines)
             done += len(chunk)
         troubles.conclude(inputs)

@@ -1,7 +1,5 @@
 """`nmt translate`: lines in, lines out."""
 
-import json
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -36,7 +34,6 @@ _TROUBLE: Final = {
     "retried": "the first translation was empty or repeated itself: this is a second one",
     "scored": "too long: only its beginning was scored",
 }
-_ESCAPED_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029]")
 
 
 def translate(
@@ -213,7 +210,7 @@ class _Format:
         """Lines for translations of the source lines from number `first` on."""
         for number, translation in enumerate(translations, first):
             if self._as_json:
-                yield json_line(self._document(number, translation))
+                yield console.json_text(self._document(number, translation))
             elif self._n_best == 1:
                 yield self._aligned(translation.text, translation, translation.candidates[0])
             else:
@@ -269,10 +266,3 @@ class _Format:
         if self._n_best > 1:
             document["n_best"] = [self._describe(translation, candidate) for candidate in translation.candidates]
         return document
-
-
-def json_line(document: dict[str, Any]) -> str:
-    """One line of JSON without a raw control character, whatever the strings in it hold."""
-    text = json.dumps(document, ensure_ascii=False, allow_nan=False)
-    text = text.encode(errors="surrogatepass").decode(errors="replace")
-    return _ESCAPED_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -175,6 +175,7 @@ class AlignmentWatch:
     def __init__(self) -> None:
         self._lengths: list[tuple[int, int]] = []
         self._start = 1
+        self._suspicious_before = False
         self.suspicious: list[tuple[int, int]] = []
         """Numbers of the first and last pair of each region that does not look aligned."""
 
@@ -191,8 +192,11 @@ class AlignmentWatch:
             self._start = number
         self._lengths.append((len(src), len(tgt)))
         if len(self._lengths) == self.BLOCK:
-            if self._looks_misaligned():
-                self._note(self._start, number)
+            is_suspicious = self._looks_misaligned()
+            if is_suspicious:
+                first = self.suspicious.pop()[0] if self._suspicious_before else self._start
+                self.suspicious.append((first, number))
+            self._suspicious_before = is_suspicious
             self._lengths.clear()
 
     def _looks_misaligned(self) -> bool:
@@ -200,9 +204,3 @@ class AlignmentWatch:
         if lengths.std(axis=1).min() < self.SPREAD:
             return False
         return bool(np.corrcoef(lengths)[0, 1] < self.THRESHOLD)
-
-    def _note(self, first: int, last: int) -> None:
-        """Add a block, to the region before it if that ends where it begins."""
-        if self.suspicious and self.suspicious[-1][1] == first - 1:
-            first = self.suspicious.pop()[0]
-        self.suspicious.append((first, last))

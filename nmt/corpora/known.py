@@ -1,8 +1,9 @@
 """Public French–English corpora on the Hugging Face hub, and a way to get one."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -81,6 +82,7 @@ def fetch(
     reading: Reading,
     *,
     max_pairs: int | None = None,
+    replace: bool = False,
     progress: Callable[[str, int, int | None], None] | None = None,
 ) -> dict[str, Any]:
     """Write the splits of a corpus as `out`/SPLIT.fr and `out`/SPLIT.en; what is noted of it.
@@ -90,18 +92,21 @@ def fetch(
         out: directory to make, all at once.
         reading: languages, and whether to read over the network as it goes.
         max_pairs: so many pairs of each split at most.
+        replace: whether an earlier fetch that lies there may be replaced.
         progress: told the split, how many pairs of it are written, and of how many.
 
     Raises:
-        UsageError: `out` is not empty.
-        DataError: the corpus is not what it was.
+        UsageError: `out` is not empty, or holds something else than a fetched corpus.
+        DataError: the corpus is no longer there, or no longer Parquet.
         NMTError: the hub cannot be reached.
     """
-    refuse_non_empty(out, replace=False)
-    with atomic_directory(out) as directory:
+    refuse_non_empty(out, replace=replace)
+    if out.is_dir() and any(out.iterdir()) and not (out / FACTS).is_file():
+        raise UsageError(f"{printable(str(out))} holds no fetched corpus: --force replaces only those")
+    with atomic_directory(out, replace=replace) as directory:
         facts: dict[str, Any] = {"name": known.name, "spec": known.spec, "licence": known.licence, "splits": {}}
         for role, count in known.pairs.items():
-            corpus = open_corpus(known.spec, replace(reading, role=role))
+            corpus = open_corpus(known.spec, dataclasses.replace(reading, role=role))
             wanted = count if max_pairs is None else min(count, max_pairs)
             written = 0
             with ExitStack() as stack:
@@ -114,6 +119,6 @@ def fetch(
                         progress(role, written, wanted)
                     if written == max_pairs:
                         break
-            facts["splits"][role] = {"pairs": written, "revision": corpus.revision}
+            facts["splits"][role] = {"pairs": written, "stated": count, "revision": corpus.revision}
         write_json(directory / FACTS, facts)
     return facts

@@ -20,9 +20,10 @@ from nmt.corpora.filters import (
 from nmt.errors import DataError
 
 Pair = tuple[str, str]
-T = TypeVar("T")
+T = TypeVar("T", bound=tuple[Any, ...])
 
-_CHUNK: Final = 4096  # pairs handled at once
+_CHUNK: Final = 4096  # pairs handled at once ...
+_CHUNK_CHARS: Final = 1 << 24  # ... or so many characters and one pair
 
 
 class Part:
@@ -108,9 +109,16 @@ def watched(corpus: Corpus, warn: Callable[[str], None]) -> Iterator[Pair]:
 
 
 def chunks(pairs: Iterable[T]) -> Iterator[list[T]]:
-    """The pairs, some thousands at a time."""
-    iterator = iter(pairs)
-    while chunk := list(itertools.islice(iterator, _CHUNK)):
+    """The pairs, some thousands at a time, or fewer long ones; each ends in source and target."""
+    chunk: list[T] = []
+    chars = 0
+    for pair in pairs:
+        chunk.append(pair)
+        chars += len(pair[-2]) + len(pair[-1])
+        if len(chunk) == _CHUNK or chars > _CHUNK_CHARS:
+            yield chunk
+            chunk, chars = [], 0
+    if chunk:
         yield chunk
 
 

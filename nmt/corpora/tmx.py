@@ -16,6 +16,8 @@ _MAX_MARKUP: Final = 1 << 20
 """Bytes one tag, comment or declaration may take: the parser holds it whole."""
 _MAX_DEPTH: Final = 100
 """Elements inside one another; TMX itself needs no ten."""
+_MAX_NAMES: Final = 4096
+"""Different elements and attributes: the parser holds the name of each; TMX itself has some fifty."""
 _LISTED: Final = 10
 """Languages a message lists at most, and characters of each."""
 
@@ -27,8 +29,8 @@ class TMXCorpus(TextCorpus):
     """One TMX file: a pair a translation unit, by the language attributes of its variants.
 
     `fr` is also `FR` and `fr-CA`; of several variants in a language the first counts. A unit without both languages
-    is a blank pair. Markup inside a segment goes, the text that it marks stays. Entities cannot be declared and
-    nothing is fetched, so that no file grows in memory or reads another.
+    is a blank pair. Markup inside a segment goes, the text that it marks stays. Nothing can be declared and nothing
+    is fetched, so that no file grows in memory or reads another.
     """
 
     def place(self, number: int) -> str:
@@ -82,7 +84,7 @@ class _Units:
         self._parser.StartElementHandler = self._start
         self._parser.EndElementHandler = self._end
         self._parser.CharacterDataHandler = self._text
-        self._parser.EntityDeclHandler = self._refuse_entity
+        self._parser.StartDoctypeDeclHandler = self._refuse_declarations
         self._parser.SkippedEntityHandler = self._refuse_unknown
         self._fed = self._unit_end = 0
         self._depth = 0
@@ -108,11 +110,16 @@ class _Units:
         except ExpatError as error:
             reason = xml.parsers.expat.ErrorString(error.code)
             raise DataError(f"{self.name}:{error.lineno} is damaged or no TMX: {reason}") from None
+        except (LookupError, ValueError) as error:  # from Python's codecs
+            what = printable(str(error))[:100]
+            raise DataError(f"{self.name} is in an encoding that is not read ({what}): convert it to UTF-8") from None
         self._fed += len(data)
         if self._ready:
             self._unit_end = self._fed
         if self._fed - max(self._parser.CurrentByteIndex, 0) > _MAX_MARKUP:
             raise self._refusal(f"markup of more than {_MAX_MARKUP >> 20} MiB")
+        if len(self._parser.intern) > _MAX_NAMES:
+            raise self._refusal(f"more than {_MAX_NAMES} names of elements and attributes")
         if self._fed - self._unit_end > MAX_SKIPPED:
             raise self._refusal(f"no unit in {MAX_SKIPPED >> 20} MiB")
         return self._ready
@@ -120,8 +127,9 @@ class _Units:
     def _refusal(self, what: str) -> DataError:
         return DataError(f"{self.name}:{self._parser.CurrentLineNumber} has {what}: it is not read")
 
-    def _refuse_entity(self, name: str, *_: object) -> None:
-        raise self._refusal(f"a declaration of an entity, {printable(name)[:40]!r}")
+    def _refuse_declarations(self, name: str, system: object, public: object, internal: int) -> None:
+        if internal:
+            raise self._refusal("declarations of its own, as entities are")
 
     def _refuse_unknown(self, name: str, *_: object) -> None:
         raise self._refusal(f"an entity that is not declared, {printable(name)[:40]!r}")

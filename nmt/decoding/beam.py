@@ -25,7 +25,7 @@ from torch import Tensor
 
 from nmt.config import DecodingOptions
 from nmt.decoding.constraints import constrain, length_limits
-from nmt.decoding.hypothesis import Hypothesis
+from nmt.decoding.hypothesis import Hypothesis, Tick, nothing
 from nmt.decoding.length_penalty import highest_normalised, normalise
 from nmt.decoding.paths import Paths
 from nmt.decoding.selection import best_tokens, log_probabilities
@@ -37,11 +37,19 @@ StateT = TypeVar("StateT", bound=DecoderState)
 
 @torch.inference_mode()
 def beam_search(
-    model: Seq2Seq[StateT], src: Int[Tensor, "B S"], src_mask: Bool[Tensor, "B S"], options: DecodingOptions
+    model: Seq2Seq[StateT],
+    src: Int[Tensor, "B S"],
+    src_mask: Bool[Tensor, "B S"],
+    options: DecodingOptions,
+    tick: Tick = nothing,
 ) -> list[list[Hypothesis]]:
-    """The `n_best` best hypotheses found of every sentence, best first (fewer if the space holds fewer)."""
+    """The `n_best` best hypotheses found of every sentence, best first (fewer if the space holds fewer).
+
+    `tick` is called before every step; what it raises ends the search.
+    """
     beam = _Beam(model.encode(src, src_mask), src_mask, options)
     while len(beam.sentences):
+        tick()
         output = model.step(beam.tokens, beam.state)
         log_probs = log_probabilities(output.logits)
         constrain(log_probs, beam.paths.tokens, beam.shortest.repeat_interleave(beam.width), options)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nmt.config import DecodingOptions
 from nmt.decoding.constraints import constrain, length_limits
-from nmt.decoding.hypothesis import Hypothesis
+from nmt.decoding.hypothesis import Hypothesis, Tick, nothing
 from nmt.decoding.paths import Paths
 from nmt.decoding.selection import best_tokens, log_probabilities
 from nmt.models.interface import DecoderState, Seq2Seq
@@ -19,15 +19,23 @@ StateT = TypeVar("StateT", bound=DecoderState)
 
 @torch.inference_mode()
 def greedy_search(
-    model: Seq2Seq[StateT], src: Int[Tensor, "B S"], src_mask: Bool[Tensor, "B S"], options: DecodingOptions
+    model: Seq2Seq[StateT],
+    src: Int[Tensor, "B S"],
+    src_mask: Bool[Tensor, "B S"],
+    options: DecodingOptions,
+    tick: Tick = nothing,
 ) -> list[list[Hypothesis]]:
-    """One hypothesis a sentence; `beam_size`, `n_best` and `length_penalty` mean nothing here."""
+    """One hypothesis a sentence; `beam_size`, `n_best` and `length_penalty` mean nothing here.
+
+    `tick` is called before every step; what it raises ends the search.
+    """
     shortest, longest = length_limits(src_mask, options)
     state, paths = model.encode(src, src_mask), Paths(src_mask)
     tokens = torch.full_like(longest, BOS)
     scores = torch.zeros(len(src), device=src.device)
     rows = sentences = torch.arange(len(src), device=src.device)  # `sentences`: which one each row belongs to
     while len(sentences):
+        tick()
         output = model.step(tokens, state)
         state = output.state
         log_probs = log_probabilities(output.logits)

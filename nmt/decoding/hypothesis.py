@@ -1,10 +1,18 @@
 """What a search returns. Loads no torch: engines that need none return it too."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from nmt.decoding.length_penalty import normalise
 from nmt.special import EOS
+
+Tick = Callable[[], object]
+"""Called before every step of a search; what it raises ends the search."""
+
+
+def nothing() -> None:
+    """A tick that lets a search go on."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """Our own searches, on torch: every architecture, every option."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import torch
 from nmt.batching import pad_source
 from nmt.bucketing import length_batches
 from nmt.config import DecodingOptions
-from nmt.decoding.hypothesis import Hypothesis
+from nmt.decoding.hypothesis import Hypothesis, Tick, nothing
 from nmt.decoding.search import search
 from nmt.engines import Progress
 from nmt.errors import DeviceError, is_out_of_memory
@@ -20,7 +21,15 @@ from nmt.models.interface import Seq2Seq
 from nmt.nn.device import autocast
 
 BATCH_TOKENS: Final = 4096
-"""Source tokens of a batch, padding included."""
+"""Source tokens at work at a time, padding included."""
+LEAST_TOKENS: Final = 512
+"""Source tokens that are worth a batch of their own."""
+
+_Work = Callable[[np.ndarray, Tick], list[list[Hypothesis]]]
+
+
+class _LeftError(Exception):
+    """Nobody waits for the search any more."""
 
 
 class TorchEngine:
@@ -33,7 +42,8 @@ class TorchEngine:
         model: any architecture; put into evaluation mode while it works.
         device: where the model is; by default that of its first weight.
         precision: `fp32`, or `bf16` for matrix products in bfloat16.
-        batch_tokens: source tokens of a batch, padding included; a beam makes `beam_size` rows of each.
+        batch_tokens: source tokens of a batch, padding included, or on a CPU of the batches that are at work at a time,
+            if they are not too few; a beam makes `beam_size` rows of each.
         keep_attention: leave its attention with every hypothesis (for long texts, the larger part of memory).
     """
 
@@ -66,14 +76,14 @@ class TorchEngine:
         """Hypotheses of each sentence, searched longest first, so that memory runs out early if it does."""
         results: list[list[Hypothesis]] = [[]] * len(sentences)
         lengths = np.array([len(sentence) + 1 for sentence in sentences], dtype=np.int64)
-        batches = length_batches(lengths, self.batch_tokens)[::-1]
+        batches = length_batches(lengths, self._budget(int(lengths.sum())))[::-1]
         done = 0
 
-        def found(batch: np.ndarray) -> list[list[Hypothesis]]:
-            return self._search([sentences[i] for i in batch], options)
+        def found(batch: np.ndarray, tick: Tick) -> list[list[Hypothesis]]:
+            return self._search([sentences[i] for i in batch], options, tick)
 
         with evaluating(self.model):
-            for batch, part in zip(batches, self._each(found, batches), strict=True):
+            for batch, part in self._each(found, batches):
                 for i, hypotheses in zip(batch, part, strict=True):
                     results[i] = hypotheses
                 done += len(batch)
@@ -81,30 +91,57 @@ class TorchEngine:
                     progress(done, len(sentences))
         return results
 
-    def _each(
-        self, work: Callable[[np.ndarray], list[list[Hypothesis]]], batches: Sequence[np.ndarray]
-    ) -> Iterator[list[list[Hypothesis]]]:
-        """What `work` gives for each batch; on a CPU as many at a time as it has threads, one thread each.
+    def _budget(self, tokens: int) -> int:
+        """Source tokens of a batch, for so many in all: where several are at work, they share `batch_tokens`."""
+        threads = torch.get_num_threads() if self.place.type == "cpu" else 1
+        return min(self.batch_tokens, max(LEAST_TOKENS, min(tokens, self.batch_tokens) // threads))
 
-        Many operations of a search are too small to be shared by threads, or are not shared at all.
+    def _each(self, work: _Work, batches: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, list[list[Hypothesis]]]]:
+        """Each batch with what `work` gives for it; on a CPU as many at a time as it has threads.
+
+        Many operations of a search are too small to be shared by threads, or are not shared at all. Batches for which
+        memory does not suffice beside the others are searched again when those have ended. Who leaves before the end
+        stops them all within a step.
         """
         threads = torch.get_num_threads()
-        workers = min(threads, len(batches))
-        if self.place.type != "cpu" or workers < 2:
-            yield from map(work, batches)
+        workers = min(threads, len(batches)) if self.place.type == "cpu" else 1
+        left, too_large = threading.Event(), []
+
+        def tick() -> None:
+            if left.is_set():
+                raise _LeftError
+
+        def attempt(batch: np.ndarray) -> list[list[Hypothesis]] | None:
+            try:
+                return work(batch, tick)
+            except DeviceError:
+                return None
+
+        if workers < 2:
+            yield from ((batch, work(batch, nothing)) for batch in batches)
             return
-        torch.set_num_threads(1)
+        torch.set_num_threads(threads // workers)
         try:
             with ThreadPoolExecutor(workers) as pool:
-                yield from pool.map(work, batches)
+                try:
+                    for batch, found in zip(batches, pool.map(attempt, batches), strict=True):
+                        if found is None:
+                            too_large.append(batch)
+                        else:
+                            yield batch, found
+                finally:
+                    left.set()
         finally:
             torch.set_num_threads(threads)
+        yield from ((batch, work(batch, nothing)) for batch in too_large)
 
-    def _search(self, sentences: Sequence[tuple[int, ...]], options: DecodingOptions) -> list[list[Hypothesis]]:
+    def _search(
+        self, sentences: Sequence[tuple[int, ...]], options: DecodingOptions, tick: Tick
+    ) -> list[list[Hypothesis]]:
         """Hypotheses of one batch; where memory does not suffice, of its halves."""
         try:
             with autocast(self.place, self.precision):
-                found = search(self.model, *pad_source(sentences, self.place), options)
+                found = search(self.model, *pad_source(sentences, self.place), options, tick)
             return [[self._kept(hypothesis) for hypothesis in hypotheses] for hypotheses in found]
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -113,7 +150,7 @@ class TorchEngine:
                 what = f"one sentence of {len(sentences[0])} tokens"
                 raise DeviceError(f"out of memory translating {what}: use a smaller --beam") from error
         half = len(sentences) // 2
-        return self._search(sentences[:half], options) + self._search(sentences[half:], options)
+        return self._search(sentences[:half], options, tick) + self._search(sentences[half:], options, tick)
 
     def _kept(self, hypothesis: Hypothesis) -> Hypothesis:
         attention = hypothesis.attention if self.keep_attention else None

@@ -29,11 +29,11 @@ class SinusoidalPositions(nn.Module):
 
     def forward(self, length: int, offset: int = 0) -> Float[Tensor, "T D"]:
         """Encodings of positions `offset` to `offset + length - 1`."""
-        end = offset + length
-        if end > len(self.table):
-            grown = sinusoids(max(end, 2 * len(self.table)), self.size)
-            self.table = grown.to(device=self.table.device, dtype=self.table.dtype)
-        return self.table[offset:end]
+        end, table = offset + length, self.table
+        if end > len(table):
+            grown = sinusoids(max(end, 2 * len(table)), self.size)
+            self.table = table = grown.to(device=table.device, dtype=table.dtype)
+        return table[offset:end]  # not self.table: another thread may have put a shorter one there
 
 
 class LearnedPositions(nn.Module):

@@ -161,10 +161,15 @@ def test_a_known_corpus_is_written_as_lines(repository, tmp_path, monkeypatch):
     facts = fetch(find_known("ours"), out, Reading(), max_pairs=2, progress=lambda *args: told.append(args))
     assert (out / "train.fr").read_text() == "Bonjour 0\nBonjour 1\n"
     assert (out / "valid.en").read_text() == "Hello validation 0\nHello validation 1\n"
-    assert facts["splits"]["train"] == {"pairs": 2, "revision": None}
+    assert facts["splits"]["train"] == {"pairs": 2, "stated": 3, "revision": None}
     assert told[-1] == ("valid", 2, 2)
     with pytest.raises(UsageError, match="not empty"):
         fetch(corpus, out, Reading())
+    assert fetch(corpus, out, Reading(), replace=True)["splits"]["train"]["pairs"] == 3
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    with pytest.raises(UsageError, match="holds no fetched corpus"):
+        fetch(corpus, tmp_path / "mine", Reading(), replace=True)
     assert next(open_corpus(str(out / "train"), Reading()).pairs()) == ("Bonjour 0", "Hello train 0")
 
 

@@ -89,12 +89,27 @@ LAUGHS = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10 if i else "ha"}">' for i i
         pytest.param(HEAD + unit("Oui", "Yes") + "</boby></tmx>", ":5 is damaged or no TMX: mismatched", id="tags"),
         pytest.param(HEAD + f"<tu>{variant('es', 'Sí')}</tu>" + TAIL, "no unit in both fr and en: it has es", id="es"),
         pytest.param(HEAD + "<tu><tuv><seg>x</seg></tuv></tu>" + TAIL, "without a language", id="no language"),
-        pytest.param(f"<!DOCTYPE tmx [{LAUGHS}]><tmx>&l8;</tmx>", "a declaration of an entity, 'l0'", id="laughs"),
+        pytest.param(f"<!DOCTYPE tmx [{LAUGHS}]><tmx>&l8;</tmx>", "declarations of its own", id="laughs"),
         pytest.param(
-            '<!DOCTYPE tmx [<!ENTITY e SYSTEM "file:///etc/passwd">]><tmx>&e;</tmx>', "an entity, 'e'", id="external"
+            '<!DOCTYPE tmx [<!ENTITY e SYSTEM "file:///etc/passwd">]><tmx>&e;</tmx>',
+            "declarations of its own",
+            id="external",
         ),
         pytest.param(
-            '<!DOCTYPE tmx [<!ENTITY % p SYSTEM "http://localhost/x.dtd"> %p;]><tmx/>', "an entity, 'p'", id="parameter"
+            '<!DOCTYPE tmx [<!ENTITY % p SYSTEM "http://localhost/x.dtd"> %p;]><tmx/>',
+            "declarations of its own",
+            id="parameter",
+        ),
+        pytest.param(
+            f'<!DOCTYPE tmx [<!ATTLIST a x CDATA "{"x" * 9}">]><tmx/>', "declarations of its own", id="defaults"
+        ),
+        pytest.param("<tmx>" + "".join(f"<a{i}/>" for i in range(30_000)), "more than 4096 names", id="names"),
+        pytest.param(
+            "<tmx " + " ".join(f'a{i}=""' for i in range(9_000)) + ">" + 70_000 * " ", "names", id="attributes"
+        ),
+        *(
+            pytest.param(f'<?xml version="1.0" encoding="{name}"?><tmx/>', "encoding", id=name)
+            for name in ("Shift_JIS", "utf-7", "idna", "rot13", "foo", "undefined")
         ),
         pytest.param(HEAD + unit("&eacute;", "e") + TAIL, "not declared, 'eacute'", id="undeclared"),
         pytest.param("<tmx>" + "<a>" * 200, "more than 100 elements inside one another", id="deep"),

@@ -1,11 +1,16 @@
 import threading
+import time
 
 import pytest
 import torch
 
+from nmt.batching import pad_source
 from nmt.checkpoint import load_model
 from nmt.config import DecodingOptions
+from nmt.decoding.search import search
+from nmt.engines import pytorch
 from nmt.engines.pytorch import TorchEngine
+from nmt.errors import DeviceError
 from tests.tiny import SENTENCES, tiny_model
 
 OPTIONS = DecodingOptions(beam_size=2, max_length_extra=5)
@@ -32,9 +37,9 @@ def sentences(loaded):
 class Watched(TorchEngine):
     """An engine that notes where its batches are searched."""
 
-    def _search(self, sentences, options):
+    def _search(self, sentences, options, tick):
         vars(self).setdefault("seen", []).append((threading.current_thread(), torch.get_num_threads()))
-        return super()._search(sentences, options)
+        return super()._search(sentences, options, tick)
 
 
 def tokens(found):
@@ -66,15 +71,75 @@ def test_one_batch_has_all_threads(loaded, sentences, threads):
     assert engine.seen == [(threading.main_thread(), 2)]
 
 
-def test_an_error_in_one_batch_ends_the_search(loaded, sentences, threads):
-    class Broken(Watched):
-        def _search(self, sentences, options):
-            super()._search(sentences, options)
-            raise ValueError("broken")
+def test_few_batches_share_the_threads(loaded, sentences, threads, monkeypatch):
+    monkeypatch.setattr(pytorch, "LEAST_TOKENS", 140)
+    threads(5)
+    engine = Watched(loaded.model, batch_tokens=140)
+    engine.search(sentences, OPTIONS)
+    assert len(engine.seen) == 2
+    assert {count for _, count in engine.seen} == {2}
+
+
+def test_batches_at_work_share_the_memory(loaded, sentences, threads):
+    threads(4)
+    assert TorchEngine(loaded.model, batch_tokens=4096)._budget(10**6) == 1024
+    assert TorchEngine(loaded.model, batch_tokens=4096)._budget(2400) == 600
+    assert TorchEngine(loaded.model, batch_tokens=4096)._budget(100) == pytorch.LEAST_TOKENS
+    assert TorchEngine(loaded.model, batch_tokens=100)._budget(10**6) == 100
+    threads(1)
+    assert TorchEngine(loaded.model, batch_tokens=4096)._budget(10**6) == 4096
+
+
+def test_what_memory_does_not_suffice_for_beside_others_is_searched_alone(loaded, sentences, threads):
+    class Scarce(Watched):
+        def _search(self, sentences, options, tick):
+            if threading.current_thread() is not threading.main_thread() and len(sentences[0]) > 20:
+                raise DeviceError("out of memory")
+            return super()._search(sentences, options, tick)
 
     threads(2)
-    engine = Broken(loaded.model, batch_tokens=1)
-    with pytest.raises(ValueError, match="broken"):
+    engine = Scarce(loaded.model, batch_tokens=1)
+    found = engine.search(sentences, OPTIONS)
+    assert {thread is threading.main_thread() for thread, _ in engine.seen} == {True, False}
+    assert tokens(found) == tokens(TorchEngine(loaded.model).search(sentences, OPTIONS))
+
+
+class Endless(Watched):
+    """The first batch fails once the second is under way, which would never end by itself."""
+
+    def _search(self, sentences, options, tick):
+        with self.lock:
+            first = not vars(self).get("seen")
+            super()._search(sentences[:1], options, tick)
+        if first:
+            assert self.under_way.wait(20)
+            raise self.error
+        self.under_way.set()
+        while True:
+            tick()
+            time.sleep(0.001)
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt()])
+def test_an_error_in_one_batch_ends_the_others(loaded, sentences, threads, error):
+    threads(2)
+    engine = Endless(loaded.model, batch_tokens=1)
+    engine.lock, engine.under_way, engine.error = threading.Lock(), threading.Event(), error
+    with pytest.raises(type(error)):
         engine.search(sentences * 20, OPTIONS)
-    assert len(engine.seen) < 10
+    assert len(engine.seen) <= 3
     assert torch.get_num_threads() == 2
+
+
+def test_a_search_ends_when_its_tick_says_so(loaded, sentences):
+    def tick():
+        calls.append(None)
+        if len(calls) == 3:
+            raise InterruptedError
+
+    for beam_size in (1, 2):
+        calls = []
+        src, mask = pad_source(sentences, torch.device("cpu"))
+        with pytest.raises(InterruptedError):
+            search(loaded.model.eval(), src, mask, DecodingOptions(beam_size=beam_size), tick)
+        assert len(calls) == 3
