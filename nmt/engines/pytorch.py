@@ -18,7 +18,7 @@ from nmt.decoding.search import search
 from nmt.engines import Progress
 from nmt.errors import DeviceError, is_out_of_memory
 from nmt.models.interface import Seq2Seq
-from nmt.nn.device import autocast
+from nmt.nn.device import autocast, reuse_memory
 
 BATCH_TOKENS: Final = 4096
 """Source tokens at work at a time, padding included."""
@@ -61,6 +61,8 @@ class TorchEngine:
         self.model = model
         first = next(model.parameters(), None)
         self.place = device or (torch.device("cpu") if first is None else first.device)
+        if self.place.type == "cpu":
+            reuse_memory()
         self.precision = precision
         self.batch_tokens = batch_tokens
         self.keep_attention = keep_attention
