@@ -30,8 +30,8 @@ SETTINGS = [
 SHORT = ["max_updates=3", "eval_every=3"]
 SOON = 10.0
 """Seconds within which a signal must have saved and ended the training."""
-WAYS_ON = ("--resume --out", "the same command begins again")
-"""What a training that was stopped says once there is a checkpoint, and before."""
+WAYS_ON = ("--resume --out", "the same command begins again", "model in ")
+"""What a training that was stopped says once there is a checkpoint, before, and when all was done."""
 
 
 @dataclass(frozen=True)
