@@ -2,12 +2,12 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from nmt.corpora import Corpus, Reading, open_corpus
-from nmt.corpora.base import LINE_TOO_LONG, Misaligned
+from nmt.corpora.base import LINE_TOO_LONG
 from nmt.corpora.filters import (
     BLANK,
     COPY,
@@ -15,6 +15,7 @@ from nmt.corpora.filters import (
     LEAK,
     LENGTH_RATIO,
     NUL,
+    REASONS,
     TOO_LONG,
     AlignmentWatch,
     Leaks,
@@ -23,7 +24,7 @@ from nmt.corpora.filters import (
     drop_reason,
     normalise,
 )
-from nmt.corpora.selection import chunks
+from nmt.corpora.selection import chunks, watched
 from nmt.errors import DataError
 
 Progress = Callable[[int], object]
@@ -35,12 +36,7 @@ ODD_CHARACTERS: Final = "odd_characters"
 
 KINDS: Final = {
     MISALIGNED: "in regions that do not look like translations, by their lengths",
-    LINE_TOO_LONG: "line too long to be read",
-    BLANK: "a side is blank",
-    NUL: "zero bytes",
-    TOO_LONG: "too many characters",
-    LENGTH_RATIO: "lengths differ too much",
-    COPY: "both sides are the same",
+    **{kind: REASONS[kind] for kind in (LINE_TOO_LONG, BLANK, NUL, TOO_LONG, LENGTH_RATIO, COPY)},
     DUPLICATE: "exact duplicate of an earlier pair",
     LEAK: "stands in a corpus of --against",
     WRONG_LANGUAGE: "a side is in another language",
@@ -55,7 +51,7 @@ SHOWN: Final = 200
 WORDS: Final = 5
 """Words from which the language of a side is guessed."""
 CERTAINTY: Final = 0.95
-"""Probability of another language from which it is believed: no false alarm among 8,000 captions and speeches."""
+"""Probability of another language from which it is believed: no false alarm among 7,000 captions and speeches."""
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ufffd\ue000-\uf8ff\u2028\u2029]")
 _BROKEN = re.compile("Ã[\x80-\xbf\u0152-\u0178\u2018-\u203a]|â€|Â[\x80-\xbf]")
@@ -125,7 +121,8 @@ def audit(
     guess = language_guesser(reading.langs)
     latin = [lang in LATIN_SCRIPT for lang in reading.langs]
     seen, watch = SeenPairs(), AlignmentWatch()
-    for chunk in chunks(_numbered(corpus, watch)):
+    pairs_of = watched(corpus, lambda warning: None, watch)
+    for chunk in chunks((corpus.read, src, tgt) for src, tgt in pairs_of):
         numbers = [number for number, _, _ in chunk]
         pairs = [(normalise(src), normalise(tgt)) for _, src, tgt in chunk]
         new = seen.add(pairs).tolist()
@@ -176,18 +173,6 @@ class _Findings:
         finding.pairs += pairs
         if len(finding.examples) < EXAMPLES:
             finding.examples.append(Example(self._corpus.place(number), src[:SHOWN], tgt[:SHOWN]))
-
-
-def _numbered(corpus: Corpus, watch: AlignmentWatch) -> Iterator[tuple[int, str, str]]:
-    """Pairs with their numbers, past the eyes of `watch`."""
-    try:
-        for src, tgt in corpus.pairs():
-            watch.add(corpus.read, src, tgt)
-            yield corpus.read, src, tgt
-    except Misaligned as error:
-        if not watch.suspicious:
-            raise
-        raise DataError(f"{error}; they seem to part soon after line {watch.suspicious[0][0]}") from error
 
 
 LATIN_SCRIPT: Final = frozenset(

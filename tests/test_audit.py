@@ -3,7 +3,6 @@
 import random
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -147,42 +146,3 @@ def test_odd_characters(text: str) -> None:
 )
 def test_characters_that_are_not_odd(text: str) -> None:
     assert not is_odd(text)
-
-
-def test_control_characters_of_a_corpus_do_not_reach_the_terminal(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import typer
-
-    from nmt.cli import app, frame
-
-    spec = write(tmp_path, [("Un \x9b31m mot \x7f et \x1b[2J.", "A word\u2028here \x07.")])
-    for more in ([], ["--json"]):
-        assert frame.run(typer.main.get_command(app), ["data", "check", spec, *more]) == 0
-        assert not set(capsys.readouterr().out) & set(map(chr, [*range(10), *range(11, 32), *range(127, 160), 0x2028]))
-
-
-def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import json
-
-    import typer
-
-    from nmt.cli import app, frame
-
-    def nmt(*args: str) -> tuple[int, str, str]:
-        code = frame.run(typer.main.get_command(app), list(args))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    spec = write(tmp_path, [*GOOD, GOOD[0], ("", "x")])
-    code, out, err = nmt("data", "check", spec)
-    assert code == 0, err
-    assert "5 pairs" in out
-    assert "20.00%  exact duplicate of an earlier pair" in out
-    code, out, _ = nmt("data", "check", spec, "--against", spec, "--json")
-    document: dict[str, Any] = json.loads(out)
-    assert document["schema"] == 1
-    assert document["findings"]["leak"]["pairs"] == 4
-    assert document["findings"]["blank"]["examples"][0] == {"place": f"{spec}:5", "source": "", "target": "x"}
-    assert nmt("data", "check", str(tmp_path / "none.tsv"))[0] == 3
-    assert nmt("data", "check", write(tmp_path, GOOD, "good.tsv"))[1].endswith("nothing was found\n")

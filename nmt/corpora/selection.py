@@ -88,13 +88,13 @@ class Selection:
         return clean
 
 
-def watched(corpus: Corpus, warn: Callable[[str], None]) -> Iterator[Pair]:
-    """Pairs of a corpus, with an eye on whether its sides belong together.
+def watched(corpus: Corpus, warn: Callable[[str], None], watch: AlignmentWatch | None = None) -> Iterator[Pair]:
+    """Pairs of a corpus, with an eye on whether its sides belong together: that of `watch`, for who wants to know more.
 
     Raises:
         DataError: as `corpus.pairs`; of two sides of different lengths it says where they seem to part.
     """
-    watch = AlignmentWatch()
+    watch = watch or AlignmentWatch()
     try:
         for src, tgt in corpus.pairs():
             watch.add(corpus.read, src, tgt)

@@ -129,3 +129,33 @@ def test_known_corpora_are_listed_and_fetched(nmt, tmp_path, monkeypatch):
     assert again.code == 2
     assert "not empty" in again.err
     assert nmt("data", "get", "tin").code == 2
+
+
+GOOD = [("Un homme marche dans la rue.", "A man is walking down the street."), ("Où est la gare ?", "Where is it?")]
+
+
+def tsv(path, pairs):
+    path.write_text("".join(f"{src}\t{tgt}\n" for src, tgt in pairs), encoding="utf-8", newline="\n")
+    return path
+
+
+def test_control_characters_of_a_corpus_do_not_reach_the_terminal(nmt, tmp_path):
+    spec = tsv(tmp_path / "x.tsv", [("Un \x9b31m mot \x7f et \x1b[2J.", "A word\u2028here \x07.")])
+    for more in ([], ["--json"]):
+        result = nmt("data", "check", spec, *more)
+        assert result.code == 0
+        assert not set(result.out) & set(map(chr, [*range(10), *range(11, 32), *range(127, 160), 0x2028]))
+
+
+def test_a_corpus_is_checked(nmt, tmp_path):
+    spec = tsv(tmp_path / "x.tsv", [*GOOD, *GOOD[:1], ("", "x"), ("Oui.", "Yes.")])
+    result = nmt("data", "check", spec)
+    assert (result.code, result.err) == (0, "")
+    assert "5 pairs" in result.out
+    assert "20.00%  exact duplicate of an earlier pair" in result.out
+    document = json.loads(nmt("data", "check", spec, "--against", spec, "--json").out)
+    assert document["schema"] == 1
+    assert document["findings"]["leak"]["pairs"] == 4
+    assert document["findings"]["blank"]["examples"][0] == {"place": f"{spec}:4", "source": "", "target": "x"}
+    assert nmt("data", "check", tmp_path / "none.tsv").code == 3
+    assert nmt("data", "check", tsv(tmp_path / "good.tsv", GOOD)).out.endswith("nothing was found\n")
