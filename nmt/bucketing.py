@@ -8,15 +8,17 @@ def length_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
     return cut_batches(np.argsort(lengths, kind="stable"), lengths, batch_tokens)
 
 
-def cut_batches(order: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
-    """`order` cut so that rows * longest row <= `batch_tokens` (or one row)."""
-    batches, start, longest = [], 0, 0
-    for end, position in enumerate(order):
-        grown = max(longest, int(lengths[position]))
-        if end > start and grown * (end + 1 - start) > batch_tokens:
-            batches.append(order[start:end])
-            start, grown = end, int(lengths[position])
-        longest = grown
-    if len(order) > start:
-        batches.append(order[start:])
+def cut_batches(order: np.ndarray, lengths: np.ndarray, batch_tokens: int, *, rows: int = 1) -> list[np.ndarray]:
+    """`order` cut so that rows * longest row <= `batch_tokens` (or one row).
+
+    A batch of more than `rows` rows has a multiple of them, but for the last.
+    """
+    batches, start = [], 0
+    while start < len(order):
+        longest = np.maximum.accumulate(lengths[order[start : start + max(1, batch_tokens)]])
+        fits = int(np.count_nonzero(longest * np.arange(1, len(longest) + 1) <= batch_tokens))
+        if fits > rows and start + fits < len(order):
+            fits -= fits % rows
+        batches.append(order[start : start + max(1, fits)])
+        start += max(1, fits)
     return batches

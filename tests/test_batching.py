@@ -49,6 +49,15 @@ def test_padding_counts_towards_the_budget_and_stays_small(split: EncodedSplit) 
     assert real / area > 0.9
 
 
+def test_batches_have_few_shapes(split: EncodedSplit) -> None:
+    batches = [make_batch(split, samples.tolist()) for samples in epoch_batches(split, 400, seed=1, epoch=0)]
+    odd = [batch for batch in batches if len(batch.samples) > 8 and len(batch.samples) % 8]
+    assert len(odd) <= 1  # what the epoch ends with
+    for batch in batches:
+        assert batch.src.shape[1] % 2 == batch.tgt_in.shape[1] % 2 == batch.tgt_out.shape[1] % 2 == 0
+        assert batch.src[:, -2:].ne(PAD).any()
+
+
 def test_order_is_a_function_of_seed_and_epoch(split: EncodedSplit) -> None:
     def order(seed: int, epoch: int) -> list[list[int]]:
         return [b.tolist() for b in epoch_batches(split, 200, seed=seed, epoch=epoch)]

@@ -10,13 +10,15 @@ from typing import Any, Final, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 PIECE_TOKENS: Final = 1024
 """Tokens a piece: 1024 x 8,000 logits are 16 MB in bfloat16."""
-SLICE_TOKENS: Final = 64
-"""Tokens a slice: 64 x 8,000 probabilities are 2 MB in float32."""
+TOKENS_MULTIPLE: Final = 128
+"""The last piece is filled up to a multiple of these, with rows that count nothing, so that few shapes arise."""
+SLICE_LOGITS: Final = 2**19
+"""Logits a slice: as many probabilities are 2 MB in float32."""
 
 
 class Losses(NamedTuple):
@@ -59,7 +61,9 @@ class _CrossEntropy(torch.autograd.Function):
         wanted: bool,
     ) -> tuple[Tensor, Tensor]:
         needs_grad = wanted and any(ctx.needs_input_grad)
-        low, low_weight = features.to(dtype), weight.to(dtype)
+        tokens = len(features)
+        low = nn.functional.pad(features.to(dtype), (0, 0, 0, -tokens % TOKENS_MULTIPLE))
+        low_weight = weight.to(dtype)
         wide_bias = bias.float()
         smoothed = torch.zeros((), device=low.device)
         nll = torch.zeros_like(smoothed)
@@ -70,8 +74,10 @@ class _CrossEntropy(torch.autograd.Function):
             for start in range(0, len(low), PIECE_TOKENS):
                 rows, gold = low[start : start + PIECE_TOKENS], targets[start : start + PIECE_TOKENS, None]
                 logits = rows @ low_weight.T
-                size = len(rows) if logits.is_cuda else SLICE_TOKENS
-                for part, part_gold in zip(torch.split(logits, size), torch.split(gold, size), strict=True):
+                logits[len(gold) :] = 0  # the gradient at rows that are no tokens
+                size = len(rows) if logits.is_cuda else max(1, SLICE_LOGITS // len(weight))
+                parts = torch.split(logits[: len(gold)], size)
+                for part, part_gold in zip(parts, torch.split(gold, size), strict=True):
                     probs, gold_log_probs, all_log_probs = _log_probabilities(part + wide_bias, part_gold)
                     nll -= gold_log_probs.sum()
                     spread = all_log_probs * (label_smoothing / len(weight))
@@ -85,7 +91,7 @@ class _CrossEntropy(torch.autograd.Function):
                     grad_weight += logits.T @ rows
                     grad_bias += (logits.new_ones(1, len(logits)) @ logits)[0]  # faster than a sum over rows
         if needs_grad:
-            ctx.save_for_backward(grad_features, grad_weight, grad_bias)
+            ctx.save_for_backward(grad_features[:tokens], grad_weight, grad_bias)
             ctx.dtypes = features.dtype, weight.dtype, bias.dtype
         ctx.mark_non_differentiable(nll)
         return smoothed, nll

@@ -12,7 +12,8 @@ from nmt.training.loss import smoothed_cross_entropy
 @pytest.mark.parametrize("tokens", [1, 7, 16, 21])
 def test_value_and_gradients_equal_torch(tokens: int, label_smoothing: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loss_module, "PIECE_TOKENS", 8)  # 21 tokens are two whole pieces and a part of one ...
-    monkeypatch.setattr(loss_module, "SLICE_TOKENS", 3)  # ... and a piece two whole slices and a part of one
+    monkeypatch.setattr(loss_module, "SLICE_LOGITS", 35)  # ... a piece two whole slices of 3 tokens and a part of one
+    monkeypatch.setattr(loss_module, "TOKENS_MULTIPLE", 4)  # ... and the last piece is filled up, but for 16 tokens
     torch.manual_seed(1)
     features, weight, bias = torch.randn(tokens, 5), torch.randn(11, 5), torch.randn(11)
     targets = torch.randint(0, 11, (tokens,))
