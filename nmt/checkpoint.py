@@ -78,8 +78,10 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
     """Read a safetensors file whose bytes have the hash `sha256`, if one is given.
 
     Raises:
-        ModelError: it is missing or damaged.
+        ModelError: it is missing, no file, or damaged.
     """
+    if path.exists() and not path.is_file():  # a FIFO would be waited for
+        raise ModelError(f"{path} is not a plain file: copy the model again")
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -175,6 +177,8 @@ def load_model(directory: Path, *, device: torch.device | None = None) -> Loaded
     except UsageError as error:
         raise ModelError(f"{directory / CONFIG}: {error}") from error
     set_weights(model, weights, directory / WEIGHTS)
+    if read_manifest(directory) != manifest:
+        raise ModelError(f"{directory} was replaced while it was read: try again")
     return LoadedModel(model.eval().to(device or torch.device("cpu")), config, tokenizers, manifest, directory)
 
 

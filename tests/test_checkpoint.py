@@ -3,10 +3,12 @@
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from nmt import checkpoint as checkpoint_module
 from nmt.checkpoint import load_model, named_weights, save_model
 from nmt.errors import ModelError, NMTError
 from tests.tiny import tiny_model
@@ -172,3 +174,16 @@ def test_no_file_of_the_project_can_run_code_from_a_model() -> None:
         text = path.read_text(encoding="utf-8").replace(".eval()", "").replace("model.eval(", "")
         found = [word for word in words if word in text]
         assert not found, f"{path}: {found}"
+
+
+def test_a_model_replaced_while_it_is_read_is_not_mixed(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = checkpoint_module.build_model
+
+    def replacing(*args: Any, **kwargs: Any) -> Any:
+        manifest = json.loads((model / "manifest.json").read_text())
+        (model / "manifest.json").write_text(json.dumps(manifest | {"scores": []}))
+        return build(*args, **kwargs)
+
+    monkeypatch.setattr(checkpoint_module, "build_model", replacing)
+    with pytest.raises(ModelError, match="was replaced while it was read"):
+        load_model(model)

@@ -1,4 +1,4 @@
-"""The table of faults names tests and harnesses that there are."""
+"""The table of faults names tests and harnesses that there are, and leaves no case open."""
 
 import ast
 import tomllib
@@ -10,7 +10,8 @@ from tests.torture.__main__ import HARNESSES
 
 TESTS = Path(__file__).parent
 TABLE = tomllib.loads((TESTS / "faults.toml").read_text(encoding="utf-8"))
-SHOWN = sorted({name for section in TABLE.values() for names in section.values() for name in names})
+CASES = {number: entry for section in TABLE.values() for number, entry in section.items()}
+SHOWN = sorted({name for entry in CASES.values() for name in entry.get("shown", [])})
 
 
 @pytest.mark.parametrize("name", SHOWN)
@@ -25,3 +26,12 @@ def test_what_shows_a_fault_is_there(name: str) -> None:
 
 def test_every_harness_shows_something() -> None:
     assert {f"torture {harness.name}" for harness in HARNESSES} <= set(SHOWN)
+
+
+@pytest.mark.parametrize("section", TABLE)
+def test_every_case_is_shown_or_explained(section: str) -> None:
+    numbers = list(TABLE[section])
+    assert numbers == [f"{numbers[0][0]}{number:02}" for number in range(1, len(numbers) + 1)]
+    for number in numbers:
+        assert TABLE[section][number].keys() in ({"case", "shown"}, {"case", "why"}), number
+        assert all(TABLE[section][number].values()), number

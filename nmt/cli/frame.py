@@ -245,6 +245,7 @@ def prepare_process() -> None:
     """Make a real process safe to work in: open standard streams, SIGTERM, thread settings, no warnings."""
     _open_missing_streams()
     signal.signal(signal.SIGTERM, _terminate)
+    os.umask(os.umask(0o077) | 0o002)  # no file that all may write
     threads = os.environ.get("OMP_NUM_THREADS", "1")
     if not re.fullmatch(r"[1-9][0-9]{0,2}(,[0-9]+)*", threads):
         del os.environ["OMP_NUM_THREADS"]

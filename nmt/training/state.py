@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nmt.checkpoint import named_weights, read_tensors, set_weights, write_tensors
 from nmt.errors import ModelError, NMTError, UsageError
@@ -188,12 +188,29 @@ class RunDirectory:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
             raise ModelError(f"{self.path / 'run.json'} is damaged: {error}") from error
 
+    def require_space(self, model: nn.Module, *, keep: int, candidates: int) -> None:
+        """Raise `NMTError` where the disk has not room for what a run of `model` leaves here at most.
+
+        That is `keep` checkpoints and the one that is being written, of weights and two moments each, `candidates`
+        and one more, and the model directory itself, old and new.
+        """
+        weights = sum(p.numel() * p.element_size() for p in model.parameters())
+        needed = weights * (3 * (keep + 1) + (candidates + 1) + 2)
+        free = shutil.disk_usage(self.path).free
+        if free < needed:
+            raise NMTError(
+                f"no space left for this training in {self.path.parent}: it takes up to {needed / 2**20:,.0f} MiB, "
+                f"{free / 2**20:,.0f} MiB are free"
+            )
+
     def write_identity(self, identity: RunIdentity) -> None:
         """Record what the run is started with."""
         write_json(self.path / "run.json", dataclasses.asdict(identity))
 
     def save(self, progress: Progress, model: Seq2Seq[Any], optimizer: torch.optim.Optimizer, *, keep: int) -> None:
         """Write a checkpoint of this update; once its tensors read back right, delete all but the newest `keep`."""
+        if not (self.path / "run.json").is_file():
+            raise NMTError(f"{self.path.parent} was deleted while training: nothing can be saved there")
         path = self.checkpoints / f"update-{progress.update:08}"
         with atomic_directory(path, replace=True) as folder:
             tensors = {_WEIGHTS: named_weights(model), _OPTIMIZER: _optimizer_tensors(model, optimizer)}
@@ -319,6 +336,9 @@ class Bystander(RunDirectory):
 
     def clear(self) -> None:
         """The leader does it."""
+
+    def require_space(self, model: nn.Module, *, keep: int, candidates: int) -> None:
+        """The leader needs it."""
 
     def write_identity(self, identity: RunIdentity) -> None:
         """The leader does it."""

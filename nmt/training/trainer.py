@@ -12,6 +12,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from nmt import __version__
 from nmt.averaging import mean_weights
 from nmt.batching import Planned, batch_stream
 from nmt.checkpoint import named_weights, read_tensors, save_model, set_weights
@@ -114,6 +115,7 @@ class Trainer:
             clear: delete what an earlier run left here.
         """
         with self.ranks.together(self.device), self.directory.lock():
+            self._require_agreement()
             self.step = UpdateStep(self.model, self.options, self.precision, self.ranks)
             if self._agreed_to_stop():
                 return Outcome(reason="stopped", progress=self.progress, best=None, begun=False)
@@ -124,6 +126,8 @@ class Trainer:
                 if self.progress.finished and (reason := self._reason_to_end()) in ("complete", "patience"):
                     return Outcome(reason=reason, progress=self.progress, best=self.progress.best)
             else:
+                options = self.options
+                self.directory.require_space(self.model, keep=options.keep_last, candidates=options.average_best)
                 self._write_identity()
             self.log = self.directory.open_log(keep_bytes=self.progress.log_bytes, tensorboard=self.tensorboard)
             try:
@@ -352,6 +356,16 @@ class Trainer:
     def _batches(self) -> int:
         """Batches of an update, over all ranks."""
         return self.options.accumulation * self.ranks.size
+
+    def _require_agreement(self) -> None:
+        """Raise `UsageError` on all ranks, naming what differs, unless all were started to do the same."""
+        config = self.config.as_dict()
+        mine = {"nmt": __version__, "torch": torch.__version__, "data": self.data.fingerprint, "arch": config["arch"]}
+        mine |= config["model"] | config["training"]
+        everyone = self.ranks.gather(mine)
+        differing = sorted({key for other in everyone for key in mine if other.get(key) != everyone[0].get(key)})
+        if differing:
+            raise UsageError(f"the processes of this training differ: {', '.join(differing)}")
 
     def _write_identity(self) -> None:
         where = os.path.relpath(self.data.path.resolve(), self.out.resolve())

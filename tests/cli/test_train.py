@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from nmt.cli.train import _Stop
+
 TINY = ["--set", "model_size=16", "--set", "ffn_size=16", "--set", "num_heads=2", "--set", "threads=1"]
 QUICK = [*TINY, "--preset", "tiny", "--set", "eval_every=20", "--set", "save_every=5", "--set", "log_every=5"]
 
@@ -155,3 +157,14 @@ def test_signals_lose_nothing(whole, tmp_path):
 
     for name in ("model.safetensors", "config.json", "tokenizer.model"):
         assert (tmp_path / "parts" / name).read_bytes() == (model / name).read_bytes()
+
+
+@pytest.mark.parametrize(("first", "second", "code"), [("SIGINT", "SIGINT", None), ("SIGINT", "SIGTERM", 143)])
+def test_a_second_signal_stops_at_once(capfd, first, second, code):
+    """By an exception, which unwinds: what is half-written is removed on the way."""
+    stop = _Stop()
+    stop.handle(signal.Signals[first], None)
+    assert "again to stop at once" in capfd.readouterr().err
+    with pytest.raises(KeyboardInterrupt if code is None else SystemExit) as stopped:
+        stop.handle(signal.Signals[second], None)
+    assert code is None or stopped.value.code == code

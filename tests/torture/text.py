@@ -117,6 +117,11 @@ def resident(pid: int) -> int:
     return int(status.split("VmRSS:")[1].split()[0]) * 1024
 
 
+def descriptors(pid: int) -> int:
+    """Files that a process holds open."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
 def memory(budget: Budget, folder: Path) -> Findings:
     """A million lines through one process: memory as after the first hundredth."""
     found, model = Findings(), tiny_model(folder / "model")
@@ -124,18 +129,19 @@ def memory(budget: Budget, folder: Path) -> Findings:
     os.mkfifo(source)
     process = start(["translate", "-m", model, *QUICK, source], err=folder / "err", stdout=folder / "out")
     block = b"".join(f"{sentence} {i}\n".encode() for i in range(10) for sentence in SENTENCES) * 10
-    early = 0
+    early = early_open = 0
     with source.open("wb", buffering=0) as pipe:
         for case in budget:
             pipe.write(block)
             found.counts["lines"] += 1000
             if case == 9:  # a hundredth
-                early = resident(process.pid)
-        late = resident(process.pid)
+                early, early_open = resident(process.pid), descriptors(process.pid)
+        late, late_open = resident(process.pid), descriptors(process.pid)
     found.check(process.wait(600) == 0, f"exit {process.code}: {process.said()[-300:]}")
     found.counts["KiB grown"] = (late - early) // 1024 if early else 0
     found.check(early > 0, "no time to see whether memory grows")
     found.check(late - early < MEMORY, f"memory grew by {(late - early) >> 20} MiB")
+    found.check(late_open <= early_open, f"{early_open} files were open, then {late_open}")
     lines = (folder / "out").read_bytes().count(b"\n")
     found.check(lines == found.counts["lines"], f"{found.counts['lines']} lines in, {lines} out")
     return found

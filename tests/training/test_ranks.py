@@ -181,3 +181,14 @@ def test_torchrun_says_who_is_who(monkeypatch: pytest.MonkeyPatch) -> None:
     ranks = Ranks.from_environment()
     assert (ranks.rank, ranks.size, ranks.local, ranks.local_size) == (3, 4, 1, 2)
     assert not ranks.leads
+
+
+def test_processes_that_were_started_differently_are_refused(
+    data: DataDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = resolve("transformer", preset="tiny", environment={}, overrides=[*SETTINGS, *SIZES["transformer"]])
+    trainer = Trainer(data, run, tmp_path / "out", report=lambda record: None, should_stop=lambda: False)
+    monkeypatch.setattr(Ranks, "gather", lambda self, value: [value, value | {"lr": 9.0, "torch": "1.0"}])
+    with pytest.raises(UsageError, match="differ: lr, torch"):
+        trainer.run()
+    assert not (tmp_path / "out" / "training" / "run.json").exists()

@@ -2,6 +2,8 @@
 
 import functools
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -415,3 +417,39 @@ def test_learns_to_copy(arch: str, tmp_path: Path) -> None:
     outcome = train(data, tmp_path / "run", run)
     assert outcome.best is not None
     assert outcome.best.bleu > 95
+
+
+def test_the_newest_checkpoint_that_is_left_is_the_one_of_the_highest_update(
+    data: DataDirectory, whole: Path, tmp_path: Path
+) -> None:
+    """Deleted ones are no trouble, and the clock decides nothing."""
+    train(data, tmp_path / "parts", config(), stop_at=7)
+    left = sorted((tmp_path / "parts" / "training" / "checkpoints").iterdir())
+    assert [path.name for path in left] == ["update-00000006", "update-00000007"]
+    for age, path in enumerate(left):
+        os.utime(path, (1000 - 100 * age, 1000 - 100 * age))  # the newer one from before the older
+    records: list[dict[str, Any]] = []
+    train(data, tmp_path / "parts", config(), resume=True, stop_at=8, report=records.append)
+    assert [r["update"] for r in records if r["type"] == "train"] == [8]
+    shutil.rmtree(tmp_path / "parts" / "training" / "checkpoints" / "update-00000008")
+    train(data, tmp_path / "parts", config(), resume=True)
+    assert weights(tmp_path / "parts") == weights(whole)
+
+
+def test_a_run_that_is_deleted_meanwhile_ends_with_one_line(data: DataDirectory, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(NMTError, match="was deleted while training"):
+        train(data, out, config(), report=lambda record: shutil.rmtree(out, ignore_errors=True))
+    assert not (out / "training" / "checkpoints").exists()
+
+
+def test_a_disk_too_small_is_known_before_the_first_update(
+    data: DataDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(NMTError, match=r"no space left .* takes up to [1-9]\S* MiB, 0 MiB are free"):
+        train(data, tmp_path / "run", config("transformer", "model_size=64"))
+    assert not (tmp_path / "run" / "training" / "run.json").exists()
+    usage = usage._replace(free=2**30)
+    train(data, tmp_path / "run", config("transformer", "model_size=64"), stop_at=1)

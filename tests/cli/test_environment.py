@@ -1,0 +1,204 @@
+"""The real process in surroundings that are not as they should be: limits, odd variables, missing places."""
+
+import ast
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import nmt
+from nmt.checkpoint import load_model
+from nmt.errors import ModelError
+from nmt.preparation import PreparationOptions, prepare
+from tests.tiny import tiny_model
+
+PACKAGE = Path(nmt.__file__).parent
+SMALL = ["--preset", "tiny", "--set", "model_size=16", "--set", "ffn_size=16", "--set", "num_heads=2"]
+SECRET = "hf_nobodyshouldseethis"
+BRIEF = ["--set", "threads=1", "--set", "eval_every=1000", "--set", "save_every=20", "--set", "log_every=1"]
+
+
+@pytest.fixture(scope="module")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("environment") / "model")
+
+
+def run(
+    *arguments: object, lines: str = "", limit: Callable[[], None] | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("NMT_")}
+    return subprocess.run(
+        [sys.executable, "-m", "nmt", *map(str, arguments)],
+        input=lines,
+        capture_output=True,
+        text=True,
+        env=kept | {"OMP_NUM_THREADS": "1"} | variables,
+        preexec_fn=limit,
+        timeout=120,
+        check=False,
+    )
+
+
+def files(folder: Path) -> dict[Path, tuple[int, int]]:
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*")}
+
+
+def limits() -> None:
+    """Few descriptors and 8 GiB of addresses."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+    resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))
+
+
+@pytest.mark.parametrize(
+    ("variables", "limit"),
+    [
+        ({"OMP_NUM_THREADS": "x", "HOME": "/nowhere", "TMPDIR": "/nowhere"}, None),
+        ({"OMP_NUM_THREADS": "10000", "PYTHONOPTIMIZE": "2", "TERM": "dumb", "COLUMNS": "1"}, limits),
+    ],
+)
+def test_a_translation_does_not_depend_on_its_surroundings(
+    small_model: Path, tmp_path: Path, variables: dict[str, str], limit: Callable[[], None] | None
+) -> None:
+    """Nothing is written beside the model, either."""
+    command = ["translate", "-m", small_model, "--engine", "torch", "--beam", "1"]
+    before = files(small_model)
+    expected = run(*command, lines="Où est la gare ?\n")
+    assert expected.returncode == 0, expected.stderr
+    result = run(*command, lines="Où est la gare ?\n", limit=limit, **variables)
+    assert (result.returncode, result.stdout) == (0, expected.stdout), result.stderr
+    assert "Traceback" not in result.stderr
+    assert files(small_model) == before
+
+
+def test_a_limit_on_file_sizes_ends_a_training_with_one_line(data_directory: Path, tmp_path: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+
+    result = run("train", data_directory, "--arch", "transformer", *SMALL, *BRIEF, "--out", tmp_path / "m", limit=limit)
+    assert result.returncode == 1
+    errors = [line for line in result.stderr.split("\n") if line.startswith("nmt: error: ")]
+    assert len(errors) == 1
+    assert "File too large" in errors[0]
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.glob("**/*.tmp"))
+    assert not list(tmp_path.glob("**/update-*"))
+
+
+@pytest.fixture(scope="module")
+def unheard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run without terminal, standard input and output, its messages going to a full device; paused for a while.
+
+    No permission is masked, and there is a secret in the environment.
+    """
+    folder = tmp_path_factory.mktemp("unheard")
+    for name, first, count in (("train", 0, 40), ("valid", 100, 3)):
+        pairs = [f"Voici le mot numéro {i}.\tHere is word number {i}.\n" for i in range(first, first + count)]
+        (folder / f"{name}.tsv").write_text("".join(pairs), encoding="utf-8")
+    options = PreparationOptions(vocab_size=300, model_type="bpe")
+    prepare([str(folder / "train.tsv")], [str(folder / "valid.tsv")], [], folder / "data", options)
+    words = ["--arch", "transformer", *SMALL, *BRIEF, "--max-updates", "60", "--out", str(folder / "m")]
+
+    def surroundings() -> None:
+        os.close(1)
+        os.umask(0)
+
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "nmt", "train", str(folder / "data"), *words],
+            stdin=subprocess.DEVNULL,
+            stderr=full,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "HF_TOKEN": SECRET},
+            start_new_session=True,
+            preexec_fn=surroundings,
+        )
+        log = folder / "m" / "training" / "log.jsonl"
+        deadline = time.monotonic() + 60
+        while not log.exists() or not log.stat().st_size:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(timeout=100) == 0
+    return folder / "m"
+
+
+def test_a_training_nobody_listens_to_goes_on(unheard: Path) -> None:
+    assert (unheard / "manifest.json").exists()
+    assert len((unheard / "training" / "log.jsonl").read_text(encoding="utf-8").splitlines()) >= 60
+
+
+def test_no_file_can_be_written_by_all(unheard: Path) -> None:
+    assert {path.name for path in unheard.rglob("*") if path.stat().st_mode & 0o002} == set()
+
+
+def test_the_environment_is_in_no_file_of_a_run(unheard: Path) -> None:
+    for path in unheard.rglob("*"):
+        data = path.read_bytes() if path.is_file() else b""
+        for private in (SECRET, str(unheard.parent)):
+            assert private.encode() not in data, path
+
+
+def test_no_check_is_an_assertion() -> None:
+    """`python -O` drops assertions: they may tell the type checker what is known, and guard nothing."""
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Assert):
+                told = ast.unparse(node.test)
+                assert told.endswith("is not None") or "isinstance(" in told, f"{path}: {told}"
+
+
+def test_no_shell_is_ever_called() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert called not in ("os.system", "os.popen", "subprocess.getoutput"), path
+                assert all(keyword.arg != "shell" for keyword in node.keywords), path
+
+
+def test_a_model_can_be_moved_and_its_path_be_any(nmt, small_model: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "a b; $(touch oops) [bold]"
+    moved.mkdir()
+    for file in small_model.iterdir():
+        (moved / file.name).write_bytes(file.read_bytes())
+    assert nmt("info", moved).code == 0
+    assert not list(tmp_path.glob("**/oops"))
+
+
+def test_a_name_too_long_is_one_line(nmt, data_directory: Path, tmp_path: Path) -> None:
+    result = nmt("train", data_directory, "--arch", "gru", "--out", tmp_path / ("x" * 300))
+    assert result.code == 1
+    assert result.err.startswith("nmt: error: ")
+    assert result.err.count("\n") == 1
+
+
+def test_what_is_no_file_in_place_of_a_model_file_is_not_waited_for(small_model: Path, tmp_path: Path) -> None:
+    for file in small_model.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    for name in ("config.json", "manifest.json", "model.safetensors", "tokenizer.model"):
+        kept = (tmp_path / name).read_bytes()
+        (tmp_path / name).unlink()
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(ModelError):
+            load_model(tmp_path)
+        (tmp_path / name).unlink()
+        (tmp_path / name).write_bytes(kept)
+
+
+@pytest.mark.slow
+def test_fifty_processes_share_one_model(small_model: Path) -> None:
+    command = [sys.executable, "-m", "nmt", "translate", "-m", str(small_model), "--engine", "torch", "--beam", "1"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, env=environment, **streams) for _ in range(50)]
+    answers = {process.communicate("Où est la gare ?\n", timeout=500) for process in processes}
+    assert {process.returncode for process in processes} == {0}
+    assert len(answers) == 1
