@@ -80,7 +80,7 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
     Raises:
         ModelError: it is missing, no file, or damaged.
     """
-    if path.exists() and not path.is_file():  # a FIFO would be waited for
+    if path.is_symlink() or (path.exists() and not path.is_file()):  # a FIFO would be waited for
         raise ModelError(f"{path} is not a plain file: copy the model again")
     try:
         data = path.read_bytes()
@@ -163,10 +163,7 @@ def load_model(directory: Path, *, device: torch.device | None = None) -> Loaded
         ModelError: it is missing, not a model directory, damaged, or of another format version.
     """
     manifest = read_manifest(directory)
-    for name, expected in manifest["sha256"].items():
-        if name in (WEIGHTS, CARD):  # the weights are checked as they are read; the card decides no translation
-            continue
-        verify_file(directory, name, expected)
+    _verify_small_files(directory, manifest)
     config = _read_config(directory / CONFIG)
     tokenizers = TokenizerPair.load(directory)
     weights = read_tensors(directory / WEIGHTS, sha256=manifest["sha256"].get(WEIGHTS, ""))
@@ -177,9 +174,15 @@ def load_model(directory: Path, *, device: torch.device | None = None) -> Loaded
     except UsageError as error:
         raise ModelError(f"{directory / CONFIG}: {error}") from error
     set_weights(model, weights, directory / WEIGHTS)
-    if read_manifest(directory) != manifest:
-        raise ModelError(f"{directory} was replaced while it was read: try again")
+    _verify_small_files(directory, manifest)  # once more: what was read is what was verified
     return LoadedModel(model.eval().to(device or torch.device("cpu")), config, tokenizers, manifest, directory)
+
+
+def _verify_small_files(directory: Path, manifest: dict[str, Any]) -> None:
+    """All but the weights, which are checked as they are read, and the card, which decides no translation."""
+    for name, expected in manifest["sha256"].items():
+        if name not in (WEIGHTS, CARD):
+            verify_file(directory, name, expected)
 
 
 def _sizes_weights(config: ModelConfig, name: str) -> bool:

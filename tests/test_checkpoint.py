@@ -76,6 +76,8 @@ def test_damage_is_a_clean_error(model: Path, file: str, kind: str) -> None:
         load_model(model)
     assert caught.value.exit_code == 4
     assert "\n" not in str(caught.value)
+    assert str(model) in str(caught.value)
+    assert kind != "flipped" or file == "manifest.json" or f"{file} is damaged: its checksum" in str(caught.value)
 
 
 def forge(model: Path, file: str, data: bytes) -> None:
@@ -144,9 +146,10 @@ def test_version_and_kind_are_checked(model: Path) -> None:
         load_model(model)
 
 
-def test_a_link_out_of_the_directory_is_not_followed(model: Path, tmp_path: Path) -> None:
-    (model / "tokenizer.model").rename(tmp_path / "elsewhere")
-    (model / "tokenizer.model").symlink_to(tmp_path / "elsewhere")
+@pytest.mark.parametrize("file", ["tokenizer.model", "config.json", "model.safetensors"])
+def test_a_link_out_of_the_directory_is_not_followed(model: Path, tmp_path: Path, file: str) -> None:
+    (model / file).rename(tmp_path / "elsewhere")
+    (model / file).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ModelError, match="plain file"):
         load_model(model)
 
@@ -177,13 +180,22 @@ def test_no_file_of_the_project_can_run_code_from_a_model() -> None:
 
 
 def test_a_model_replaced_while_it_is_read_is_not_mixed(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but the tokenizer has come yet."""
     build = checkpoint_module.build_model
 
     def replacing(*args: Any, **kwargs: Any) -> Any:
-        manifest = json.loads((model / "manifest.json").read_text())
-        (model / "manifest.json").write_text(json.dumps(manifest | {"scores": []}))
+        (model / "tokenizer.model").write_bytes(b"another")
         return build(*args, **kwargs)
 
     monkeypatch.setattr(checkpoint_module, "build_model", replacing)
-    with pytest.raises(ModelError, match="was replaced while it was read"):
+    with pytest.raises(ModelError, match=r"tokenizer\.model is damaged"):
         load_model(model)
+
+
+def test_a_manifest_that_names_files_elsewhere_is_refused(model: Path) -> None:
+    manifest = json.loads((model / "manifest.json").read_text(encoding="utf-8"))
+    for name in ("../elsewhere", "/etc/passwd"):
+        changed = manifest | {"sha256": manifest["sha256"] | {name: "0" * 64}}
+        (model / "manifest.json").write_text(json.dumps(changed), encoding="utf-8")
+        with pytest.raises(ModelError, match="plain file"):
+            load_model(model)

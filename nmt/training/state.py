@@ -24,7 +24,8 @@ from nmt.models.interface import Seq2Seq
 from nmt.settings import restore
 from nmt.training.log import RunLog
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+"""Of a checkpoint, which holds a place in the order of batches: 2 since their shapes are few."""
 _WEIGHTS, _OPTIMIZER, _PROGRESS = "weights.safetensors", "optimizer.safetensors", "progress.json"
 _NAME = re.compile(r"update-(\d{8,})")
 MAY_CHANGE: Final = frozenset(
@@ -189,17 +190,17 @@ class RunDirectory:
             raise ModelError(f"{self.path / 'run.json'} is damaged: {error}") from error
 
     def require_space(self, model: nn.Module, *, keep: int, candidates: int) -> None:
-        """Raise `NMTError` where the disk has not room for what a run of `model` leaves here at most.
+        """Raise `NMTError` where the disk has not room for about what a run of `model` leaves here.
 
-        That is `keep` checkpoints and the one that is being written, of weights and two moments each, `candidates`
-        and one more, and the model directory itself, old and new.
+        That is `keep` checkpoints and the one that is being written, of weights and two moments each, `candidates` and
+        as many more as these checkpoints can still ask for, and the model directory itself, old and new.
         """
         weights = sum(p.numel() * p.element_size() for p in model.parameters())
-        needed = weights * (3 * (keep + 1) + (candidates + 1) + 2)
+        needed = weights * (3 * (keep + 1) + (max(1, candidates) + keep) + 2)
         free = shutil.disk_usage(self.path).free
         if free < needed:
             raise NMTError(
-                f"no space left for this training in {self.path.parent}: it takes up to {needed / 2**20:,.0f} MiB, "
+                f"no space left for this training in {self.path.parent}: it takes about {needed / 2**20:,.0f} MiB, "
                 f"{free / 2**20:,.0f} MiB are free"
             )
 

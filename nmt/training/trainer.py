@@ -115,7 +115,7 @@ class Trainer:
             clear: delete what an earlier run left here.
         """
         with self.ranks.together(self.device), self.directory.lock():
-            self._require_agreement()
+            self._require_agreement({"resume": resume, "force": clear})
             self.step = UpdateStep(self.model, self.options, self.precision, self.ranks)
             if self._agreed_to_stop():
                 return Outcome(reason="stopped", progress=self.progress, best=None, begun=False)
@@ -357,11 +357,11 @@ class Trainer:
         """Batches of an update, over all ranks."""
         return self.options.accumulation * self.ranks.size
 
-    def _require_agreement(self) -> None:
+    def _require_agreement(self, flags: dict[str, bool]) -> None:
         """Raise `UsageError` on all ranks, naming what differs, unless all were started to do the same."""
         config = self.config.as_dict()
         mine = {"nmt": __version__, "torch": torch.__version__, "data": self.data.fingerprint, "arch": config["arch"]}
-        mine |= config["model"] | config["training"]
+        mine |= config["model"] | config["training"] | flags
         everyone = self.ranks.gather(mine)
         differing = sorted({key for other in everyone for key in mine if other.get(key) != everyone[0].get(key)})
         if differing:

@@ -16,7 +16,7 @@ import nmt
 from nmt.checkpoint import load_model
 from nmt.errors import ModelError
 from nmt.preparation import PreparationOptions, prepare
-from tests.tiny import tiny_model
+from tests.tiny import SENTENCES, tiny_model
 
 PACKAGE = Path(nmt.__file__).parent
 SMALL = ["--preset", "tiny", "--set", "model_size=16", "--set", "ffn_size=16", "--set", "num_heads=2"]
@@ -58,12 +58,12 @@ def limits() -> None:
 @pytest.mark.parametrize(
     ("variables", "limit"),
     [
-        ({"OMP_NUM_THREADS": "x", "HOME": "/nowhere", "TMPDIR": "/nowhere"}, None),
+        ({"OMP_NUM_THREADS": "-1", "HOME": "/nowhere", "TMPDIR": "/nowhere"}, None),
         ({"OMP_NUM_THREADS": "10000", "PYTHONOPTIMIZE": "2", "TERM": "dumb", "COLUMNS": "1"}, limits),
     ],
 )
 def test_a_translation_does_not_depend_on_its_surroundings(
-    small_model: Path, tmp_path: Path, variables: dict[str, str], limit: Callable[[], None] | None
+    small_model: Path, variables: dict[str, str], limit: Callable[[], None] | None
 ) -> None:
     """Nothing is written beside the model, either."""
     command = ["translate", "-m", small_model, "--engine", "torch", "--beam", "1"]
@@ -102,7 +102,7 @@ def unheard(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"{name}.tsv").write_text("".join(pairs), encoding="utf-8")
     options = PreparationOptions(vocab_size=300, model_type="bpe")
     prepare([str(folder / "train.tsv")], [str(folder / "valid.tsv")], [], folder / "data", options)
-    words = ["--arch", "transformer", *SMALL, *BRIEF, "--max-updates", "60", "--out", str(folder / "m")]
+    words = ["--arch", "transformer", *SMALL, *BRIEF, "--max-updates", "200", "--out", str(folder / "m")]
 
     def surroundings() -> None:
         os.close(1)
@@ -125,14 +125,16 @@ def unheard(tmp_path_factory: pytest.TempPathFactory) -> Path:
             time.sleep(0.01)
         process.send_signal(signal.SIGSTOP)
         time.sleep(0.3)
+        state = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
         process.send_signal(signal.SIGCONT)
+        assert state == "T"  # stopped, not over
         assert process.wait(timeout=100) == 0
     return folder / "m"
 
 
 def test_a_training_nobody_listens_to_goes_on(unheard: Path) -> None:
     assert (unheard / "manifest.json").exists()
-    assert len((unheard / "training" / "log.jsonl").read_text(encoding="utf-8").splitlines()) >= 60
+    assert len((unheard / "training" / "log.jsonl").read_text(encoding="utf-8").splitlines()) >= 200
 
 
 def test_no_file_can_be_written_by_all(unheard: Path) -> None:
@@ -164,7 +166,10 @@ def test_no_shell_is_ever_called() -> None:
                 assert all(keyword.arg != "shell" for keyword in node.keywords), path
 
 
-def test_a_model_can_be_moved_and_its_path_be_any(nmt, small_model: Path, tmp_path: Path) -> None:
+def test_a_model_can_be_moved_and_its_path_be_any(
+    nmt, small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where a shell would make the file
     moved = tmp_path / "a b; $(touch oops) [bold]"
     moved.mkdir()
     for file in small_model.iterdir():
@@ -183,6 +188,7 @@ def test_a_name_too_long_is_one_line(nmt, data_directory: Path, tmp_path: Path) 
 def test_what_is_no_file_in_place_of_a_model_file_is_not_waited_for(small_model: Path, tmp_path: Path) -> None:
     for file in small_model.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
+    signal.alarm(60)  # SIGALRM ends the tests, were one waited for
     for name in ("config.json", "manifest.json", "model.safetensors", "tokenizer.model"):
         kept = (tmp_path / name).read_bytes()
         (tmp_path / name).unlink()
@@ -191,6 +197,7 @@ def test_what_is_no_file_in_place_of_a_model_file_is_not_waited_for(small_model:
             load_model(tmp_path)
         (tmp_path / name).unlink()
         (tmp_path / name).write_bytes(kept)
+    signal.alarm(0)
 
 
 @pytest.mark.slow
@@ -201,4 +208,46 @@ def test_fifty_processes_share_one_model(small_model: Path) -> None:
     processes = [subprocess.Popen(command, env=environment, **streams) for _ in range(50)]
     answers = {process.communicate("Où est la gare ?\n", timeout=500) for process in processes}
     assert {process.returncode for process in processes} == {0}
-    assert len(answers) == 1
+    alone = run(*command[3:], lines="Où est la gare ?\n")
+    assert answers == {(alone.stdout, alone.stderr)}
+
+
+def killed_while_it_writes(folder: Path, *arguments: object, lines: Path) -> None:
+    """Start a command whose input never ends; SIGKILL it when its temporary file or folder is there."""
+    os.mkfifo(lines)
+    command = [sys.executable, "-m", "nmt", *map(str, arguments)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    try:
+        with lines.open("w") as pipe:
+            pipe.write("Où est la gare ?\n")
+            pipe.flush()
+            deadline = time.monotonic() + 60
+            while not list(folder.glob(".*.tmp")):
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            process.kill()
+    finally:
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+
+
+def test_a_translation_killed_leaves_the_old_output(small_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("old")
+    command = ["translate", "-m", small_model, "--engine", "torch", "--beam", "1", "-o", tmp_path / "out"]
+    killed_while_it_writes(tmp_path, *command, tmp_path / "in", lines=tmp_path / "in")
+    assert (tmp_path / "out").read_text() == "old"
+
+
+def test_a_preparation_killed_leaves_no_directory_and_can_be_begun_again(tmp_path: Path) -> None:
+    (tmp_path / "train.en").write_text("".join(f"{line}\n" for line in SENTENCES[5:]))
+    for name in ("valid.fr", "valid.en"):
+        (tmp_path / name).write_text("Rien.\n")
+    command = ["data", "prepare", "--train", tmp_path / "train", "--valid", tmp_path / "valid", "--out", tmp_path / "d"]
+    killed_while_it_writes(tmp_path, *command, lines=tmp_path / "train.fr")
+    assert not (tmp_path / "d").exists()
+    (tmp_path / "train.fr").unlink()
+    (tmp_path / "train.fr").write_text("".join(f"{line}\n" for line in SENTENCES[:5]))
+    again = run(*command)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "d" / "manifest.json").exists()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from nmt.cli import console
 from nmt.cli.train import _Stop
 
 TINY = ["--set", "model_size=16", "--set", "ffn_size=16", "--set", "num_heads=2", "--set", "threads=1"]
@@ -162,6 +163,7 @@ def test_signals_lose_nothing(whole, tmp_path):
 @pytest.mark.parametrize(("first", "second", "code"), [("SIGINT", "SIGINT", None), ("SIGINT", "SIGTERM", 143)])
 def test_a_second_signal_stops_at_once(capfd, first, second, code):
     """By an exception, which unwinds: what is half-written is removed on the way."""
+    console.set_verbosity(0)  # as it is in a process of its own
     stop = _Stop()
     stop.handle(signal.Signals[first], None)
     assert "again to stop at once" in capfd.readouterr().err

@@ -132,11 +132,19 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in found.stdout.split()]
 
 
+def newest_update(out: Path) -> int:
+    return max(int(path.name[7:]) for path in (out / "training").glob("checkpoints/update-*"))
+
+
 @pytest.mark.slow
-def test_one_rank_that_is_asked_to_stop_stops_all(data: DataDirectory, tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", ["torchrun", "a rank"])
+def test_whoever_is_asked_to_stop_all_stop_and_have_saved(data: DataDirectory, tmp_path: Path, asked: str) -> None:
     with endless(data, tmp_path / "out") as (agent, ranks):
-        os.kill(ranks[-1], signal.SIGTERM)
+        os.kill(agent.pid if asked == "torchrun" else ranks[-1], signal.SIGTERM)
         assert agent.wait(timeout=60) != 0
+        saved = newest_update(tmp_path / "out")
+        assert len(log(tmp_path / "out", "train")) == saved  # of every update: nothing was done after the save
+    assert saved % 4 or saved > 4  # not only what is saved every 4 updates
     train(data, tmp_path / "out", ranks=2, accumulation=1, updates=8, more=["--resume"])
 
 
@@ -157,6 +165,8 @@ def test_a_killed_rank_leaves_nothing_hanging(data: DataDirectory, tmp_path: Pat
         assert agent.wait(timeout=60) != 0
         left = subprocess.run(["pgrep", "-f", str(tmp_path / "out")], capture_output=True, text=True, check=False)
         assert left.stdout == ""
+        saved = newest_update(tmp_path / "out")
+    train(data, tmp_path / "out", ranks=2, accumulation=1, updates=saved + 4, more=["--resume"])
 
 
 def test_alone_everything_is_its_own() -> None:

@@ -429,10 +429,16 @@ def test_the_newest_checkpoint_that_is_left_is_the_one_of_the_highest_update(
     for age, path in enumerate(left):
         os.utime(path, (1000 - 100 * age, 1000 - 100 * age))  # the newer one from before the older
     records: list[dict[str, Any]] = []
-    train(data, tmp_path / "parts", config(), resume=True, stop_at=8, report=records.append)
-    assert [r["update"] for r in records if r["type"] == "train"] == [8]
+
+    def trained() -> list[int]:
+        return [record["update"] for record in records if record["type"] == "train"]
+
+    each = config("transformer", "log_every=1")
+    train(data, tmp_path / "parts", each, resume=True, stop_at=8, report=records.append)
+    assert trained() == [8]
     shutil.rmtree(tmp_path / "parts" / "training" / "checkpoints" / "update-00000008")
-    train(data, tmp_path / "parts", config(), resume=True)
+    train(data, tmp_path / "parts", each, resume=True, report=records.append)
+    assert trained() == [8, 8, 9, 10, 11, 12]
     assert weights(tmp_path / "parts") == weights(whole)
 
 
@@ -446,9 +452,9 @@ def test_a_run_that_is_deleted_meanwhile_ends_with_one_line(data: DataDirectory,
 def test_a_disk_too_small_is_known_before_the_first_update(
     data: DataDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    with pytest.raises(NMTError, match=r"no space left .* takes up to [1-9]\S* MiB, 0 MiB are free"):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(NMTError, match=r"no space left .* takes about [1-9]\S* MiB, 0 MiB are free"):
         train(data, tmp_path / "run", config("transformer", "model_size=64"))
     assert not (tmp_path / "run" / "training" / "run.json").exists()
     usage = usage._replace(free=2**30)
