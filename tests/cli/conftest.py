@@ -37,17 +37,22 @@ def model(tmp_path_factory) -> Path:
     return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
-@pytest.fixture
-def data_directory(tmp_path) -> Path:
-    """A data directory of a few pairs, three of them for testing."""
+def few_pairs(folder: Path) -> Path:
+    """Prepare a data directory of a few pairs, three of them for testing, in `folder`."""
     from nmt.preparation import PreparationOptions, prepare
 
     def write(name: str, first: int, count: int) -> str:
         pairs = [f"Voici le mot numéro {i}.\tHere is word number {i}.\n" for i in range(first, first + count)]
-        (tmp_path / f"{name}.tsv").write_text("".join(pairs), encoding="utf-8")
-        return str(tmp_path / f"{name}.tsv")
+        (folder / f"{name}.tsv").write_text("".join(pairs), encoding="utf-8")
+        return str(folder / f"{name}.tsv")
 
     specs = [[write("train", 0, 40)], [write("valid", 100, 3)], [write("test", 200, 3)]]
     options = PreparationOptions(vocab_size=300, model_type="bpe")
-    prepare(*specs, tmp_path / "data", options)
-    return tmp_path / "data"
+    prepare(*specs, folder / "data", options)
+    return folder / "data"
+
+
+@pytest.fixture
+def data_directory(tmp_path) -> Path:
+    """A data directory of a few pairs, three of them for testing."""
+    return few_pairs(tmp_path)

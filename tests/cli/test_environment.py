@@ -15,7 +15,7 @@ import pytest
 import nmt
 from nmt.checkpoint import load_model
 from nmt.errors import ModelError
-from nmt.preparation import PreparationOptions, prepare
+from tests.cli.conftest import few_pairs
 from tests.tiny import SENTENCES, tiny_model
 
 PACKAGE = Path(nmt.__file__).parent
@@ -29,16 +29,25 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model(tmp_path_factory.mktemp("environment") / "model")
 
 
+def words(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "nmt", *map(str, arguments)]
+
+
+def surroundings(**variables: str) -> dict[str, str]:
+    """The environment, without settings of its own, one thread unless said otherwise."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("NMT_")}
+    return kept | {"OMP_NUM_THREADS": "1"} | variables
+
+
 def run(
     *arguments: object, lines: str = "", limit: Callable[[], None] | None = None, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("NMT_")}
     return subprocess.run(
-        [sys.executable, "-m", "nmt", *map(str, arguments)],
+        words(*arguments),
         input=lines,
         capture_output=True,
         text=True,
-        env=kept | {"OMP_NUM_THREADS": "1"} | variables,
+        env=surroundings(**variables),
         preexec_fn=limit,
         timeout=120,
         check=False,
@@ -50,9 +59,10 @@ def files(folder: Path) -> dict[Path, tuple[int, int]]:
 
 
 def limits() -> None:
-    """Few descriptors and 8 GiB of addresses."""
+    """Few descriptors and processes, and 4 GiB of addresses."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
-    resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))
+    resource.setrlimit(resource.RLIMIT_NPROC, (50, 50))
+    resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))
 
 
 @pytest.mark.parametrize(
@@ -97,38 +107,37 @@ def unheard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     No permission is masked, and there is a secret in the environment.
     """
     folder = tmp_path_factory.mktemp("unheard")
-    for name, first, count in (("train", 0, 40), ("valid", 100, 3)):
-        pairs = [f"Voici le mot numéro {i}.\tHere is word number {i}.\n" for i in range(first, first + count)]
-        (folder / f"{name}.tsv").write_text("".join(pairs), encoding="utf-8")
-    options = PreparationOptions(vocab_size=300, model_type="bpe")
-    prepare([str(folder / "train.tsv")], [str(folder / "valid.tsv")], [], folder / "data", options)
-    words = ["--arch", "transformer", *SMALL, *BRIEF, "--max-updates", "200", "--out", str(folder / "m")]
+    more = ["--arch", "transformer", *SMALL, *BRIEF, "--max-updates", "200", "--out", folder / "m"]
 
-    def surroundings() -> None:
+    def begin() -> None:
         os.close(1)
         os.umask(0)
 
     with Path("/dev/full").open("w") as full:
         process = subprocess.Popen(
-            [sys.executable, "-m", "nmt", "train", str(folder / "data"), *words],
+            words("train", few_pairs(folder), *more),
             stdin=subprocess.DEVNULL,
             stderr=full,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "HF_TOKEN": SECRET},
+            env=surroundings(HF_TOKEN=SECRET),
             start_new_session=True,
-            preexec_fn=surroundings,
+            preexec_fn=begin,
         )
-        log = folder / "m" / "training" / "log.jsonl"
-        deadline = time.monotonic() + 60
-        while not log.exists() or not log.stat().st_size:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        process.send_signal(signal.SIGSTOP)
-        time.sleep(0.3)
-        state = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        process.send_signal(signal.SIGCONT)
-        assert state == "T"  # stopped, not over
-        assert process.wait(timeout=100) == 0
+        try:
+            log = folder / "m" / "training" / "log.jsonl"
+            deadline = time.monotonic() + 60
+            while not log.exists() or not log.stat().st_size:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(0.3)
+            state = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+            process.send_signal(signal.SIGCONT)
+            assert state == "T"  # stopped, not over
+            assert process.wait(timeout=100) == 0
+        finally:
+            process.kill()
+            process.wait()
     return folder / "m"
 
 
@@ -189,34 +198,34 @@ def test_what_is_no_file_in_place_of_a_model_file_is_not_waited_for(small_model:
     for file in small_model.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     signal.alarm(60)  # SIGALRM ends the tests, were one waited for
-    for name in ("config.json", "manifest.json", "model.safetensors", "tokenizer.model"):
-        kept = (tmp_path / name).read_bytes()
-        (tmp_path / name).unlink()
-        os.mkfifo(tmp_path / name)
-        with pytest.raises(ModelError):
-            load_model(tmp_path)
-        (tmp_path / name).unlink()
-        (tmp_path / name).write_bytes(kept)
-    signal.alarm(0)
+    try:
+        for name in ("config.json", "manifest.json", "model.safetensors", "tokenizer.model"):
+            kept = (tmp_path / name).read_bytes()
+            (tmp_path / name).unlink()
+            os.mkfifo(tmp_path / name)
+            with pytest.raises(ModelError):
+                load_model(tmp_path)
+            (tmp_path / name).unlink()
+            (tmp_path / name).write_bytes(kept)
+    finally:
+        signal.alarm(0)
 
 
 @pytest.mark.slow
 def test_fifty_processes_share_one_model(small_model: Path) -> None:
-    command = [sys.executable, "-m", "nmt", "translate", "-m", str(small_model), "--engine", "torch", "--beam", "1"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = ["translate", "-m", small_model, "--engine", "torch", "--beam", "1"]
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen(command, env=environment, **streams) for _ in range(50)]
+    processes = [subprocess.Popen(words(*command), env=surroundings(), **streams) for _ in range(50)]
     answers = {process.communicate("Où est la gare ?\n", timeout=500) for process in processes}
     assert {process.returncode for process in processes} == {0}
-    alone = run(*command[3:], lines="Où est la gare ?\n")
+    alone = run(*command, lines="Où est la gare ?\n")
     assert answers == {(alone.stdout, alone.stderr)}
 
 
 def killed_while_it_writes(folder: Path, *arguments: object, lines: Path) -> None:
     """Start a command whose input never ends; SIGKILL it when its temporary file or folder is there."""
     os.mkfifo(lines)
-    command = [sys.executable, "-m", "nmt", *map(str, arguments)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    process = subprocess.Popen(words(*arguments), stderr=subprocess.DEVNULL, env=surroundings())
     try:
         with lines.open("w") as pipe:
             pipe.write("Où est la gare ?\n")

@@ -219,6 +219,7 @@ def test_help_is_quick_and_loads_nothing_heavy():
     "locale",
     [
         {"LC_ALL": "C"},
+        {"LC_ALL": "tr_TR.UTF-8", "LANG": "de_DE"},
         {"PYTHONIOENCODING": "ascii"},
         {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
     ],
