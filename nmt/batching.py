@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import torch
@@ -63,8 +63,12 @@ class Batch:
         )
 
 
-def _round_up(length: int) -> int:
-    return length + -length % LENGTH_MULTIPLE
+Lengths = TypeVar("Lengths", int, np.ndarray)
+
+
+def _round_up(length: Lengths) -> Lengths:
+    rounded: Lengths = length + -length % LENGTH_MULTIPLE
+    return rounded
 
 
 def _pad(rows: Sequence[np.ndarray], first: Sequence[int], last: Sequence[int], *, rounded: bool = False) -> Tensor:
@@ -105,7 +109,7 @@ def epoch_batches(split: EncodedSplit, batch_tokens: int, *, seed: int, epoch: i
     longer = np.maximum(src, tgt)
     shuffled = rng.permutation(len(split))
     order = shuffled[np.lexsort((src[shuffled], tgt[shuffled]))]
-    batches = cut_batches(order, longer + -longer % LENGTH_MULTIPLE, batch_tokens, rows=ROWS_MULTIPLE)
+    batches = cut_batches(order, _round_up(longer), batch_tokens, rows=ROWS_MULTIPLE)
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
