@@ -30,6 +30,9 @@ def describe_record(record: dict[str, Any]) -> str:
         case "last":
             kept = "kept" if record["best"] else "not kept"
             return f"time is up: BLEU {record['bleu']:.2f} at update {record['update']}, {kept}"
+        case "resumed":
+            settings = (f"{key} = {now} (was {before})" for key, (before, now) in record["changed"].items())
+            return f"resuming with other settings: {', '.join(settings)}"
         case _:
             return ""
 

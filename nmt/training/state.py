@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import hashlib
 import json
@@ -36,6 +37,7 @@ MAY_CHANGE: Final = frozenset(
 )
 """Training settings that a resumed run may have otherwise; of `accumulation`, only its product with the ranks stays."""
 _MOMENTS: Final = ("step", "exp_avg", "exp_avg_sq")
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass
@@ -195,8 +197,7 @@ class RunDirectory:
         That is `keep` checkpoints and the one that is being written, of weights and two moments each, `candidates` and
         as many more as these checkpoints can still ask for, and the model directory itself, old and new.
         """
-        weights = sum(p.numel() * p.element_size() for p in model.parameters())
-        needed = weights * (3 * (keep + 1) + (max(1, candidates) + keep) + 2)
+        needed = _weight_bytes(model) * (3 * (keep + 1) + (max(1, candidates) + keep) + 2)
         free = shutil.disk_usage(self.path).free
         if free < needed:
             raise NMTError(
@@ -361,16 +362,34 @@ class Bystander(RunDirectory):
         """The leader does it."""
 
 
-def check_resumable(before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raise `UsageError`, naming every setting that differs and may not; one that is new had its default before."""
+@contextlib.contextmanager
+def explained_full_disk(model: nn.Module) -> Iterator[None]:
+    """Add to the error of a full disk how much a checkpoint of `model` takes, and how to go on."""
+    try:
+        yield
+    except NMTError as error:
+        if getattr(error.__cause__, "errno", None) not in _NO_ROOM:
+            raise
+        size = (1 + len(_MOMENTS[1:])) * _weight_bytes(model) / 2**20
+        raise NMTError(f"{error} (a checkpoint takes {size:,.1f} MiB): make room, then --resume") from error
+
+
+def check_resumable(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Settings that differ, each as it was and as it is; one that is new had its default before.
+
+    Raises:
+        UsageError: some of them may not; it names them.
+    """
     before = restore(before).as_dict()
-    changed = [key for key in ("arch",) if before.get(key) != now.get(key)]
+    changed = {key: (before.get(key), now.get(key)) for key in ("arch",) if before.get(key) != now.get(key)}
     for section in ("model", "training"):
         old, new = before.get(section, {}), now.get(section, {})
-        changed += [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+        differing = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+        changed |= {key: (old.get(key), new.get(key)) for key in differing}
     refused = [key for key in changed if key not in MAY_CHANGE]
     if refused:
         raise UsageError(f"cannot resume with other settings than the run was started with: {', '.join(refused)}")
+    return changed
 
 
 def _write_progress(folder: Path, progress: Progress, hashes: dict[str, str]) -> None:
@@ -381,6 +400,10 @@ def _write_progress(folder: Path, progress: Progress, hashes: dict[str, str]) ->
 
 def _digest(document: Any) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _weight_bytes(model: nn.Module) -> int:
+    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
 
 
 def _optimizer_tensors(model: Seq2Seq[Any], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -32,6 +32,7 @@ from nmt.training.state import (
     RunIdentity,
     begin_moments,
     check_resumable,
+    explained_full_disk,
     run_tensors,
 )
 from nmt.training.step import ALONE, UpdateStep, Window, perplexity
@@ -131,7 +132,8 @@ class Trainer:
                 self._write_identity()
             self.log = self.directory.open_log(keep_bytes=self.progress.log_bytes, tensorboard=self.tensorboard)
             try:
-                return self._loop()
+                with explained_full_disk(self.model):
+                    return self._loop()
             finally:
                 self.log.close()
 
@@ -273,7 +275,9 @@ class Trainer:
     def _finish(self, reason: str) -> Outcome:
         if reason != "stopped" and self.progress.update:
             try:
-                self._export_last() if reason == "time" else self._export_average()
+                if reason == "time":
+                    self._export_last()
+                self._export_average()
             except StoppedError:
                 reason = "stopped"
         if reason in ("complete", "patience"):
@@ -377,7 +381,9 @@ class Trainer:
             identity = self.directory.identity()
             if identity.data != self.data.fingerprint:
                 raise UsageError(f"{self.data.path} is not the data this run was started with ({identity.data_path})")
-            check_resumable(identity.config, self.config.as_dict())
+            changed = check_resumable(identity.config, self.config.as_dict())
+            if changed:
+                self.report({"type": "resumed", "changed": changed})
             if identity.batches != self._batches:
                 raise UsageError(
                     f"the run was started with {identity.batches} batches an update, now it would be {self._batches}: "

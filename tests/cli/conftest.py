@@ -37,16 +37,20 @@ def model(tmp_path_factory) -> Path:
     return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
+FEW_PAIRS = {
+    name: [(f"Voici le mot numéro {i}.", f"Here is word number {i}.") for i in range(first, first + count)]
+    for name, first, count in (("train", 0, 40), ("valid", 100, 3), ("test", 200, 3))
+}
+
+
 def few_pairs(folder: Path) -> Path:
     """Prepare a data directory of a few pairs, three of them for testing, in `folder`."""
     from nmt.preparation import PreparationOptions, prepare
 
-    def write(name: str, first: int, count: int) -> str:
-        pairs = [f"Voici le mot numéro {i}.\tHere is word number {i}.\n" for i in range(first, first + count)]
-        (folder / f"{name}.tsv").write_text("".join(pairs), encoding="utf-8")
-        return str(folder / f"{name}.tsv")
-
-    specs = [[write("train", 0, 40)], [write("valid", 100, 3)], [write("test", 200, 3)]]
+    specs = []
+    for name, pairs in FEW_PAIRS.items():
+        (folder / f"{name}.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in pairs), encoding="utf-8")
+        specs.append([str(folder / f"{name}.tsv")])
     options = PreparationOptions(vocab_size=300, model_type="bpe")
     prepare(*specs, folder / "data", options)
     return folder / "data"

@@ -1,9 +1,14 @@
 """The real process in surroundings that are not as they should be: limits, odd variables, missing places."""
 
 import ast
+import ctypes
+import json
 import os
 import resource
+import shlex
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,12 +20,15 @@ import pytest
 import nmt
 from nmt.checkpoint import load_model
 from nmt.errors import ModelError
-from tests.cli.conftest import few_pairs
+from nmt.training.state import RunDirectory
+from tests.cli.conftest import FEW_PAIRS, few_pairs
 from tests.tiny import SENTENCES, tiny_model
 
 PACKAGE = Path(nmt.__file__).parent
 SMALL = ["--preset", "tiny", "--set", "model_size=16", "--set", "ffn_size=16", "--set", "num_heads=2"]
 SECRET = "hf_nobodyshouldseethis"
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
+"""From linux/prctl.h and linux/capability.h."""
 BRIEF = ["--set", "threads=1", "--set", "eval_every=1000", "--set", "save_every=20", "--set", "log_every=1"]
 
 
@@ -86,18 +94,103 @@ def test_a_translation_does_not_depend_on_its_surroundings(
     assert files(small_model) == before
 
 
+def test_an_evaluation_does_not_depend_on_its_surroundings(small_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "test.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in FEW_PAIRS["test"]), encoding="utf-8")
+    command = ["eval", "-m", small_model, "--test", tmp_path / "test.tsv", "--engine", "torch", "--beam", "1", "--json"]
+    places: list[dict[str, str]] = [{"LC_ALL": "C"}, {"LC_ALL": "tr_TR.UTF-8", "OMP_NUM_THREADS": "2"}]
+    first, second = (json.loads(run(*command, **place).stdout) for place in places)
+    assert first["scores"] == second["scores"]
+
+
+def without_powers() -> None:
+    """Permissions hold for root too: it loses the capabilities to pass over them, which others have not."""
+    cdll = ctypes.CDLL(None)
+    for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
+        cdll.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+
+
+def test_a_model_and_a_working_directory_may_be_read_only(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(small_model, tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    paths = [*(tmp_path / "model").iterdir(), tmp_path / "model", tmp_path]
+    for path in paths:
+        path.chmod(0o500 if path.is_dir() else 0o400)
+    try:
+        for name in ("model/x", "x"):
+            tried = [sys.executable, "-c", f"open({name!r}, 'w')"]
+            refused = subprocess.run(tried, preexec_fn=without_powers, capture_output=True, text=True, check=False)
+            assert "Permission denied" in refused.stderr
+        command = ["translate", "-m", "model", "--engine", "torch", "--beam", "1"]
+        result = run(*command, lines="Où est la gare ?\n", limit=without_powers)
+        assert (result.returncode, result.stdout.count("\n")) == (0, 1), result.stderr
+        for command in (["info", "model"], ["doctor", "model"]):
+            assert run(*command, limit=without_powers).returncode == 0
+        refused = run("average", "model", "model", "--out", "averaged", limit=without_powers)
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+        assert "Permission denied" in refused.stderr
+    finally:
+        for path in reversed(paths):
+            path.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    ("closed", "code"), [("<&-", 3), (">&-", 1), ("2>&-", 0), ("<&- >&- 2>&-", 3), ("<&- >&-", 3), (">&- 2>&-", 1)]
+)
+def test_closed_streams_are_one_line(small_model: Path, closed: str, code: int) -> None:
+    command = shlex.join(words("translate", "-m", small_model, "--engine", "torch", "--beam", "1"))
+    result = subprocess.run(
+        ["bash", "-c", f"exec {command} {closed}"],
+        input="Où est la gare ?\n",
+        capture_output=True,
+        text=True,
+        env=surroundings(),
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("\n") == (code != 0 and "2>&-" not in closed)
+    assert result.stdout.count("\n") == (code == 0)
+
+
+def test_modules_in_the_working_directory_are_not_imported(
+    small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor code beside the model, which may be the working directory."""
+    shutil.copytree(small_model, tmp_path / "model")
+    monkeypatch.chdir(tmp_path / "model")
+    loaded = run("translate", "-m", ".", "--engine", "torch", "--beam", "1", lines="Où est la gare ?\n")
+    for name in ("torch", "numpy", "json", "safetensors", "sentencepiece", "typer", "rich", "regex", "sitecustomize"):
+        Path(f"{name}.py").write_text("raise SystemExit(99)\n")
+    for name in ("model.py", "pytorch_model.bin", "optimizer.pt", "rng.pkl"):
+        Path(name).write_bytes(b"cos\nsystem\n(S'exit 99'\ntR.")
+    again = run("translate", "-m", ".", "--engine", "torch", "--beam", "1", lines="Où est la gare ?\n")
+    assert (again.returncode, again.stdout, again.stderr) == (0, loaded.stdout, loaded.stderr)
+
+
 def test_a_limit_on_file_sizes_ends_a_training_with_one_line(data_directory: Path, tmp_path: Path) -> None:
+    """What was saved before stays whole, and is gone on from."""
+
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
 
-    result = run("train", data_directory, "--arch", "transformer", *SMALL, *BRIEF, "--out", tmp_path / "m", limit=limit)
+    out = tmp_path / "m"
+    before = run("train", data_directory, "--arch", "transformer", *SMALL, *BRIEF, "--max-updates", 20, "--out", out)
+    assert before.returncode == 0, before.stderr
+    resume = ["train", "--resume", "--out", out, "--max-updates", 40]
+    result = run(*resume, limit=limit)
     assert result.returncode == 1
     errors = [line for line in result.stderr.split("\n") if line.startswith("nmt: error: ")]
     assert len(errors) == 1
-    assert "File too large" in errors[0]
+    assert "File too large (a checkpoint takes " in errors[0]
     assert "Traceback" not in result.stderr
     assert not list(tmp_path.glob("**/*.tmp"))
-    assert not list(tmp_path.glob("**/update-*"))
+    assert RunDirectory(out).examine() == [(20, None)]
+    after = run(*resume)
+    assert after.returncode == 0, after.stderr
+    assert RunDirectory(out).examine() == [(40, None), (20, None)]
 
 
 @pytest.fixture(scope="module")
@@ -150,10 +243,13 @@ def test_no_file_can_be_written_by_all(unheard: Path) -> None:
     assert {path.name for path in unheard.rglob("*") if path.stat().st_mode & 0o002} == set()
 
 
-def test_the_environment_is_in_no_file_of_a_run(unheard: Path) -> None:
+def test_a_run_can_be_published_as_it_is(unheard: Path) -> None:
+    """No secret of the environment, no place, no name of a machine, no sentence it was trained or validated on."""
+    names = [SECRET, str(unheard.parent), str(Path.home()) + "/", socket.gethostname()]
+    sentences = [sentence for pairs in FEW_PAIRS.values() for pair in pairs for sentence in pair]
     for path in unheard.rglob("*"):
         data = path.read_bytes() if path.is_file() else b""
-        for private in (SECRET, str(unheard.parent)):
+        for private in (*names, *sentences):
             assert private.encode() not in data, path
 
 

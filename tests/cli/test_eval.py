@@ -92,6 +92,17 @@ def test_same_command_same_digits(nmt, files):
     assert first == second
 
 
+@pytest.mark.parametrize("name", ["hyp.en", "test.en", "test.fr"])
+@pytest.mark.parametrize("change", ["CRLF", "byte order mark"])
+def test_line_ends_and_byte_order_marks_change_no_digit(nmt, files, name, change):
+    command = ("eval", "--hyp", "hyp.en", "--ref", "test.en", "--src", "test.fr", "--json")
+    before = nmt(*command)
+    data = (files / name).read_bytes()
+    (files / name).write_bytes(data.replace(b"\n", b"\r\n") if change == "CRLF" else b"\xef\xbb\xbf" + data)
+
+    assert nmt(*command).out == before.out
+
+
 def test_tokenised_translations_get_a_warning(nmt, files):
     (files / "many.en").write_text("A man walks .\n" * 100)
     (files / "many.ref").write_text("A man walks.\n" * 100)

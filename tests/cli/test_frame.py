@@ -231,18 +231,6 @@ def test_output_is_utf8_whatever_the_locale(locale):
     assert "Où est la gare ?" in result.stdout.decode("utf-8")
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_closed_streams_show_no_traceback(closed):
-    result = subprocess.run(
-        ["bash", "-c", f'"$0" -m nmt --version {closed}', sys.executable],
-        capture_output=True,
-        env=ENVIRONMENT,
-    )
-
-    assert b"Traceback" not in result.stderr
-    assert result.returncode == (1 if closed.partition(">&-")[0] in ("", "<&- ") and ">&-" in closed else 0)
-
-
 def test_full_disk_is_noticed():
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "nmt", "--version"]
@@ -280,14 +268,6 @@ def test_signals_unwind_and_give_their_code(tmp_path, number, code):
     out, err = process.communicate(timeout=20)
 
     assert (process.returncode, out, err) == (code, b"unwound\n", b"")
-
-
-def test_files_in_the_working_directory_are_not_imported(tmp_path):
-    for name in ("torch", "typer", "json"):
-        (tmp_path / f"{name}.py").write_text("raise SystemExit(99)\n")
-    result = nmt_process("--version", cwd=tmp_path)
-
-    assert (result.returncode, result.stderr) == (0, b"")
 
 
 def test_shell_completion_is_offered():

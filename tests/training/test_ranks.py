@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -112,7 +113,8 @@ def test_recurrent_models_train_together_too(data: DataDirectory, tmp_path: Path
 def endless(data: DataDirectory, out: Path) -> Iterator[tuple[subprocess.Popen[bytes], list[int]]]:
     """Two ranks that train without end and have begun: torchrun's process, and theirs. Nothing outlives the block."""
     words = command(data.path, out, ranks=2, updates=100_000, settings=[])
-    agent = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    with out.with_name("stderr").open("wb") as said:
+        agent = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True)
     try:
         deadline = time.monotonic() + 120
         while not list((out / "training").glob("checkpoints/update-*")):
@@ -161,8 +163,13 @@ def test_a_killed_rank_leaves_nothing_hanging(data: DataDirectory, tmp_path: Pat
     rng = random.Random(seed)
     with endless(data, tmp_path / "out") as (agent, ranks):
         time.sleep(rng.uniform(0, 3))
-        os.kill(rng.choice(ranks), signal.SIGKILL)
-        assert agent.wait(timeout=60) != 0
+        killed = rng.choice(ranks)
+        variables = Path(f"/proc/{killed}/environ").read_bytes().split(b"\0")
+        rank = next(int(variable[5:]) for variable in variables if variable.startswith(b"RANK="))
+        os.kill(killed, signal.SIGKILL)
+        assert agent.wait(timeout=60) == 1
+        said = (tmp_path / "stderr").read_text()
+        assert re.search(rf"rank\s*: {rank} .*\n\s*exitcode\s*: -9 ", said), said
         left = subprocess.run(["pgrep", "-f", str(tmp_path / "out")], capture_output=True, text=True, check=False)
         assert left.stdout == ""
         saved = newest_update(tmp_path / "out")

@@ -1,5 +1,6 @@
 """Training that is stopped and resumed ends as if it had never been stopped; what cannot go on says why."""
 
+import errno
 import functools
 import json
 import os
@@ -177,6 +178,15 @@ def test_other_settings_are_refused_by_name(data: DataDirectory, tmp_path: Path)
         train(data, tmp_path / "run", config("transformer", "lr=0.5", "dropout=0.4"), resume=True)
 
 
+def test_harmless_settings_that_changed_are_listed(data: DataDirectory, tmp_path: Path) -> None:
+    train(data, tmp_path / "run", config(), stop_at=3)
+    records: list[dict[str, Any]] = []
+    train(data, tmp_path / "run", config("transformer", "log_every=1"), resume=True, report=records.append, stop_at=4)
+    assert records[0] == {"type": "resumed", "changed": {"log_every": (2, 1)}}
+    train(data, tmp_path / "run", config("transformer", "log_every=1"), resume=True, report=records.append, stop_at=5)
+    assert [record["type"] for record in records].count("resumed") == 1
+
+
 def test_other_data_is_refused(data: DataDirectory, tmp_path: Path) -> None:
     train(data, tmp_path / "run", config(), stop_at=3)
     (tmp_path / "other").mkdir()
@@ -325,14 +335,18 @@ def test_time_limit_ends_a_run_with_a_model(data: DataDirectory, tmp_path: Path)
         trainer.max_seconds = 0.0 if trainer.progress.update == 5 else 1e9
         return False
 
-    trainer = Trainer(data, config("gru"), tmp_path / "run", report=lambda r: None, should_stop=watch)
+    records: list[dict[str, Any]] = []
+    run = config("gru", "eval_every=2")
+    trainer = Trainer(data, run, tmp_path / "run", report=records.append, should_stop=watch)
     assert trainer.run().reason == "time"
     assert trainer.progress.update == 5
+    assert [record["type"] for record in records[-2:]] == ["last", "average"]  # the better of both is exported
+    assert records[-1]["updates"]
     assert trainer.progress.exported >= 0
     assert load_model(tmp_path / "run").config.arch == "gru"
     # What was exported is remembered: a worse model must not replace it.
     assert RunDirectory(tmp_path / "run").load(trainer.model, trainer.step.optimizer)[0] == trainer.progress
-    assert train(data, tmp_path / "run", config("gru"), resume=True).reason == "complete"
+    assert train(data, tmp_path / "run", run, resume=True).reason == "complete"
 
 
 def test_a_stop_during_the_final_averaging_is_made_good(
@@ -447,6 +461,27 @@ def test_a_run_that_is_deleted_meanwhile_ends_with_one_line(data: DataDirectory,
     with pytest.raises(NMTError, match="was deleted while training"):
         train(data, out, config(), report=lambda record: shutil.rmtree(out, ignore_errors=True))
     assert not (out / "training" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_fills_up_says_what_it_takes_and_can_be_gone_on_from(
+    data: DataDirectory, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    train(data, tmp_path / "run", config(), stop_at=4)
+
+    def full(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(
+            NMTError, match=rf"{os.strerror(number)} \(a checkpoint takes 0\.\d MiB\): make room, then --resume"
+        ):
+            train(data, tmp_path / "run", config(), resume=True)
+    assert RunDirectory(tmp_path / "run").examine() == [(4, None), (3, None)]
+    assert not list((tmp_path / "run").rglob("*.tmp"))
+    train(data, tmp_path / "run", config(), resume=True)
+    assert weights(tmp_path / "run") == weights(whole)
 
 
 def test_a_disk_too_small_is_known_before_the_first_update(
