@@ -11,8 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from nmt.lines import printable
-from nmt.page import policy_hash
+from nmt.page import plain, policy_hash
 
 _DIGITS: Final = 3
 
@@ -35,10 +34,10 @@ def attention_page(
         candidates: for each target position the most probable pieces with their probabilities.
     """
     data = {
-        "source": [printable(piece) for piece in source],
-        "target": [printable(piece) for piece in target],
+        "source": [plain(piece) for piece in source],
+        "target": [plain(piece) for piece in target],
         "maps": {kind: np.round(weights.astype(float), _DIGITS).tolist() for kind, weights in maps.items()},
-        "candidates": [[[printable(piece), round(p, 4)] for piece, p in step] for step in candidates],
+        "candidates": [[[plain(piece), round(p, 4)] for piece, p in step] for step in candidates],
     }
     policy = f"default-src 'none'; style-src {policy_hash(STYLE)}; script-src {policy_hash(SCRIPT)}; base-uri 'none'"
     return "\n".join(
@@ -47,9 +46,9 @@ def attention_page(
             '<html lang="en"><head><meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape(printable(title))}</title>",
+            f"<title>{escape(plain(title))}</title>",
             f"<style>{STYLE}</style></head><body>",
-            f"<header><h1>{escape(printable(title))}</h1>",
+            f"<header><h1>{escape(plain(title))}</h1>",
             _CONTROLS,
             "</header>",
             '<main><section id="main" tabindex="0" aria-label="attention"></section>',

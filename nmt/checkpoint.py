@@ -2,10 +2,11 @@
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError
@@ -22,6 +23,9 @@ from nmt.models.factory import build_model
 from nmt.models.interface import Seq2Seq
 from nmt.settings import restore
 from nmt.tokenizer import TokenizerPair
+
+_DTYPES: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""What weights may be stored as."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +93,17 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> dict[str, Tensor]:
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise ModelError(f"{path} is damaged: its checksum is not the one in the manifest")
     try:
-        return load_tensors(data)
+        tensors = load_tensors(data)
+        json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")], object_pairs_hook=_refuse_duplicates)
     except (SafetensorError, ValueError, KeyError) as error:
         raise ModelError(f"{path} is damaged: {error}") from error
+    return tensors
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
+    """Of two tensors of one name, safetensors takes the last."""
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("a name stands twice in its header")
 
 
 def set_weights(model: Seq2Seq[Any], weights: Mapping[str, Tensor], origin: Path) -> None:
@@ -105,7 +117,7 @@ def set_weights(model: Seq2Seq[Any], weights: Mapping[str, Tensor], origin: Path
         raise ModelError(f"{origin}: tensor '{name}' is {'missing' if name in own else 'unexpected'}")
     for name, parameter in own.items():
         new = weights[name]
-        if new.shape != parameter.shape or not new.is_floating_point():
+        if new.shape != parameter.shape or new.dtype not in _DTYPES:
             found = f"{new.dtype} {tuple(new.shape)}"
             raise ModelError(f"{origin}: tensor '{name}' is {found}, expected {tuple(parameter.shape)}")
         if not bool(torch.isfinite(new).all()):

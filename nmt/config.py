@@ -160,6 +160,9 @@ def _check_recurrent(config: GRUConfig | AttentionGRUConfig) -> None:
         _require(even, "hidden_size", config.hidden_size, "it must be even for a bidirectional encoder")
 
 
+LARGEST_THREADS: Final = 1024
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """How to train: batches, optimiser, schedule, validation, what is kept."""
@@ -199,6 +202,7 @@ class TrainingConfig:
         for key in ("warmup_updates", "patience", "average_best", "threads", "seed"):
             _require(getattr(self, key) >= 0, key, getattr(self, key), "it must not be negative")
         _require(self.seed < 2**63, "seed", self.seed, "it must be less than 2^63")
+        _require(self.threads <= LARGEST_THREADS, "threads", self.threads, f"it must be at most {LARGEST_THREADS}")
         for key in ("beta1", "beta2", "label_smoothing"):
             _check_probability(key, getattr(self, key))
         _require(self.lr > 0, "lr", self.lr, "it must be above 0")
@@ -206,6 +210,7 @@ class TrainingConfig:
             _require(getattr(self, key) >= 0, key, getattr(self, key), "it must not be negative")
 
 
+LARGEST_BEAM: Final = 1000
 LONGEST_TRANSLATION: Final = 1_000_000
 """Tokens; no translation is longer, whatever the options say."""
 

@@ -45,5 +45,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     text = str(error)
-    said = "out of memory" in text or "ALLOC_FAILED" in text or ("alloc" in text and "memory" in text)
+    known = ("out of memory", "ALLOC_FAILED", "bad_alloc", "std::length_error")
+    said = any(words in text for words in known) or ("alloc" in text and "memory" in text)
     return isinstance(error, RuntimeError) and said

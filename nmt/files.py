@@ -1,10 +1,12 @@
 """Files that are whole or not there: temporary name, fsync, rename; hashes; JSON."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,6 +122,19 @@ def write_if_changed(path: Path, data: bytes) -> None:
         return
     with atomic_file(path) as file:
         file.write(data)
+
+
+def open_plain(path: Path, flags: int) -> int:
+    """A descriptor of a file, made if it is missing, that is a file and no link to one, nor a FIFO.
+
+    Raises:
+        OSError: it is something else, or cannot be opened.
+    """
+    descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no plain file")
+    return descriptor
 
 
 def sha256_file(path: Path) -> str:

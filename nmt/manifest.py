@@ -51,12 +51,12 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 def verify_file(directory: Path, name: str, expected: str) -> None:
     """Raise `ModelError` unless the file is there and has the hash of the manifest."""
     path = directory / name
-    if Path(name).name != name or path.is_symlink() or not path.is_file():
-        raise ModelError(f"{path} is missing or not a plain file: copy the model again")
     try:
+        if Path(name).name != name or path.is_symlink() or not path.is_file():
+            raise ModelError(f"{path} is missing or not a plain file: copy the model again")
         actual = sha256_file(path)
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise ModelError(f"cannot read a file named in {directory / MANIFEST}: {error}") from error
     if actual != expected:
         raise ModelError(f"{path} is damaged: its checksum is not the one in {MANIFEST}")
 

@@ -16,6 +16,10 @@ from typing import Any, Final, Literal
 from nmt.config import ARCHITECTURES, DEFAULT_PRESET, PRESETS, RunConfig, TrainingConfig
 from nmt.errors import UsageError, did_you_mean
 
+LARGEST_FILE: Final = 2**20
+"""Bytes of a configuration file."""
+LARGEST_NUMBER: Final = 2**63
+"""Whole numbers are smaller."""
 SECTIONS: Final = ("model", "training")
 ENVIRONMENT_PREFIX: Final = "NMT_"
 RESERVED_ENVIRONMENT: Final = frozenset({"NMT_REAL_DATA"})
@@ -122,10 +126,14 @@ def _locate(key: str, types_: Mapping[str, type[Any]], origin: str) -> tuple[str
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+        if len(data) > LARGEST_FILE:
+            raise UsageError(f"{path} is larger than {LARGEST_FILE >> 10} KiB: it is no configuration")
+        document = tomllib.loads(data.decode())
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or a number of thousands of digits
         raise UsageError(f"{path} is not TOML: {error}") from error
     flat: dict[str, Any] = {}
     for key, value in document.items():
@@ -139,6 +147,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def _coerce(cls: type[Any], name: str, value: Any, origin: str) -> Any:
     """`value` as the type of field `name`, from TOML, JSON or text."""
     hint = typing.get_type_hints(cls)[name]
+    if isinstance(value, int) and abs(value) >= LARGEST_NUMBER:
+        raise UsageError(f"{origin}: {name} is a number too large: it must be less than 2^63")
     if typing.get_origin(hint) is Literal:
         choices = typing.get_args(hint)
         if value in choices:
@@ -173,13 +183,12 @@ def _as_bool(value: Any) -> bool:
 
 
 def _as_int(value: Any) -> int:
-    if isinstance(value, int):
-        return value
-    if isinstance(value, float):
-        if not value.is_integer():
-            raise ValueError
-        return int(value)
-    return int(str(value), 10)
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError
+    number = int(value) if isinstance(value, int | float) else int(str(value), 10)
+    if abs(number) >= LARGEST_NUMBER:
+        raise ValueError
+    return number
 
 
 def describe(config: RunConfig) -> list[tuple[str, str, Any, str]]:

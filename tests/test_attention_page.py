@@ -16,6 +16,7 @@ HOSTILE = [
     "\u2581\"'&amp;",
     "\u2581\u05e9\u05dc\u05d5\u05dd",
     "\u2581\U0001f600",
+    "\u2581x\U000e0041\U000e007f",
     "</s>",
 ]
 TARGET = ["\u2581A", "\u2581man</script><img src=x onerror=alert(2)>", "</s>"]
@@ -28,13 +29,15 @@ def page() -> str:
         return rng.dirichlet(np.ones(columns), (layers, 2, rows))
 
     maps = {"cross": weights(2, 3, 5), "encoder": weights(3, 5, 5), "decoder": weights(2, 3, 3)}
-    candidates = [[("\u2581The", 0.75), ("\u2581<b>", 0.2)] for _ in TARGET]
-    return attention_page(title="<i>title</i>", source=HOSTILE, target=TARGET, maps=maps, candidates=candidates)
+    candidates = [[("\u2581The", 0.75), ("\u2581<b>\u2066", 0.2)] for _ in TARGET]
+    return attention_page(title="<i>title</i>\u202e", source=HOSTILE, target=TARGET, maps=maps, candidates=candidates)
 
 
 def test_text_never_becomes_markup() -> None:
     html = page()
     assert html.count("<script") == 2
+    assert not {"\u202e", "\u2066"} & set(html)  # what turns the direction of text is shown, not done
+    assert "\\u202e" in html
     assert "<img" not in html
     assert "<i>" not in html
     block = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)

@@ -1,6 +1,8 @@
 """Model directories: what is saved comes back; what is damaged is refused, whatever the damage."""
 
 import json
+import os
+import pickle
 import struct
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,10 @@ import pytest
 import torch
 
 from nmt import checkpoint as checkpoint_module
-from nmt.checkpoint import load_model, named_weights, save_model
+from nmt.checkpoint import load_model, named_weights, read_tensors, save_model
 from nmt.errors import ModelError, NMTError
-from tests.tiny import tiny_model
+from nmt.tokenizer import train_tokenizer
+from tests.tiny import SENTENCES, tiny_model
 
 
 @pytest.fixture
@@ -105,6 +108,8 @@ def test_lying_header_lengths_are_refused(model: Path, length: int) -> None:
         (lambda w: w.update(extra=torch.zeros(1)), "'extra' is unexpected"),
         (lambda w: w.update({next(iter(w)): torch.zeros(1, 2)}), r"\(1, 2\), expected"),
         (lambda w: next(iter(w.values())).view(-1)[0].fill_(torch.nan), "not finite"),
+        (lambda w: w.update({name: t.to(torch.float8_e4m3fn) for name, t in w.items()}), "is torch.float8_e4m3fn"),
+        (lambda w: w.update({name: t.to(torch.int32) for name, t in w.items()}), "is torch.int32"),
     ],
 )
 def test_wrong_tensors_are_named(model: Path, change: object, message: str) -> None:
@@ -199,3 +204,90 @@ def test_a_manifest_that_names_files_elsewhere_is_refused(model: Path) -> None:
         (model / "manifest.json").write_text(json.dumps(changed), encoding="utf-8")
         with pytest.raises(ModelError, match="plain file"):
             load_model(model)
+
+
+def header(*entries: tuple[str, str, list[int], list[int]]) -> bytes:
+    """A safetensors header, entry by entry, duplicates and all."""
+    described = [
+        f'"{name}":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{place}}}'
+        for name, dtype, shape, place in entries
+    ]
+    text = ("{" + ",".join(described) + "}").encode()
+    return struct.pack("<Q", len(text)) + text
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        pytest.param([("a", "F32", [1], [0, 4]), ("b", "F32", [1], [0, 4])], id="overlap"),
+        pytest.param([("a", "F32", [1], [0, 4]), ("b", "F32", [1], [8, 12])], id="hole"),
+        pytest.param([("a", "F32", [2], [-4, 4])], id="negative"),
+        pytest.param([("a", "F32", [2], [4, 0])], id="backwards"),
+        pytest.param([("a", "F32", [1000], [0, 4000])], id="outside"),
+        pytest.param([("a", "F32", [2**40, 2**40], [0, 4])], id="overflow"),
+        pytest.param([("a", "F99", [1], [0, 4])], id="type"),
+        pytest.param([("a", "F32", [1], [0, 4]), ("a", "F32", [2], [4, 12])], id="twice"),
+    ],
+)
+def test_impossible_headers_are_refused(tmp_path: Path, entries: list[Any]) -> None:
+    (tmp_path / "x").write_bytes(header(*entries) + bytes(12))
+    with pytest.raises(ModelError, match="damaged"):
+        read_tensors(tmp_path / "x")
+
+
+class Canary:
+    """Whoever unpickles it makes a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.model", "manifest.json"])
+def test_a_pickle_in_a_model_is_never_run(model: Path, tmp_path: Path, file: str, protocol: int) -> None:
+    data = pickle.dumps(Canary(tmp_path / "canary"), protocol)
+    if file == "manifest.json":
+        (model / file).write_bytes(data)
+    else:
+        forge(model, file, data)
+    with pytest.raises(ModelError):
+        load_model(model)
+    assert not (tmp_path / "canary").exists()
+    pickle.loads(data)
+    assert (tmp_path / "canary").exists()  # it would have told
+
+
+def test_a_changed_file_with_a_manifest_to_match_loads(model: Path) -> None:
+    """Hashes find damage; they are no signature."""
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    config["training"]["seed"] = 77
+    forge(model, "config.json", json.dumps(config).encode())
+    assert load_model(model).config.training.seed == 77
+
+
+def test_a_vocabulary_of_another_size_than_the_weights_is_refused(model: Path) -> None:
+    forge(model, "tokenizer.model", train_tokenizer(SENTENCES, vocab_size=320, model_type="bpe"))
+    with pytest.raises(ModelError, match=r"is torch.float32 \(330, 16\), expected \(320, 16\)"):
+        load_model(model)
+
+
+def test_a_name_no_file_can_have_is_a_damaged_manifest(model: Path) -> None:
+    manifest = json.loads((model / "manifest.json").read_text(encoding="utf-8"))
+    for name in ("x" * 5000, "a\0b"):
+        changed = manifest | {"sha256": {**manifest["sha256"], name: "0" * 64}}
+        (model / "manifest.json").write_text(json.dumps(changed), encoding="utf-8")
+        with pytest.raises(ModelError, match="manifest.json|plain file"):
+            load_model(model)
+
+
+def test_files_keep_to_the_umask(model: Path) -> None:
+    loaded = load_model(model)
+    before = os.umask(0o077)
+    try:
+        save_model(model.parent / "private", loaded.model, loaded.config, loaded.tokenizers, loaded.manifest)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o077 for path in (model.parent / "private").iterdir()} == {0}

@@ -67,13 +67,41 @@ def test_unknown_architecture_suggests_the_nearest() -> None:
         run("transfromer")
 
 
-@pytest.mark.parametrize("text", ["[model]\nx = [", "a = 1\na = 2\n", "[model.deep]\nlr = 1\n", "\x00"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[model]\nx = [", "a = 1\na = 2\n", "[model.deep]\nlr = 1\n", "\x00"),
+        *(f"seed = {'9' * 5000}\n", f"seed = 0x{'f' * 5000}\n", f"a = {'[' * 5000}\n", "# x\n" * 300_000),
+    ],
+)
 def test_a_bad_file_is_one_line_with_its_name(tmp_path: Path, text: str) -> None:
     file = tmp_path / "run.toml"
     file.write_text(text)
     with pytest.raises(UsageError, match="run.toml") as caught:
         run(file=file)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_without_end_is_no_configuration() -> None:
+    with pytest.raises(UsageError, match="larger than 1024 KiB"):
+        run(file=Path("/dev/zero"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("seed", "9" * 5000, "is not a whole number"),
+        ("warmup_updates", 10**400, "a number too large"),
+        ("max_updates", str(2**63), "is not a whole number"),
+        ("batch_tokens", 1e30, "is not a whole number"),
+        ("threads", 10**12, "at most 1024"),
+        ("lr", "1e999", "is not a finite number"),
+        ("lr", 10**400, "a number too large"),
+    ],
+)
+def test_numbers_no_machine_can_use_are_named(key: str, value: object, message: str) -> None:
+    with pytest.raises(UsageError, match=f"{key} .*{message}"):
+        run(flags={key: value})
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)

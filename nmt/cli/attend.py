@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from nmt.cli import console
+from nmt.config import LARGEST_BEAM
 from nmt.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -50,7 +51,10 @@ def attend(
     head: Annotated[int | None, typer.Option("--head", help="Head, from 0; all together if not given.")] = None,
     subwords: Annotated[bool, typer.Option("--subwords", help="Show pieces instead of words.")] = False,
     beam: Annotated[
-        int | None, typer.Option("--beam", min=1, help="Beam size of the model's own translation; 5 if not given.")
+        int | None,
+        typer.Option(
+            "--beam", min=1, max=LARGEST_BEAM, help="Beam size of the model's own translation; 5 if not given."
+        ),
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:

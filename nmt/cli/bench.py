@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from nmt.cli import console
+from nmt.config import LARGEST_BEAM
 from nmt.errors import DataError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def translate(
     model: Annotated[
         Path | None, typer.Option("-m", "--model", help="Model directory; the model that ships if none is named.")
     ] = None,
-    beam: Annotated[int, typer.Option("--beam", min=1, help="Beam size; 1 is greedy search.")] = 5,
+    beam: Annotated[int, typer.Option("--beam", min=1, max=LARGEST_BEAM, help="Beam size; 1 is greedy search.")] = 5,
     batch_tokens: Annotated[int | None, typer.Option(min=1, help="Source tokens a batch.", show_default="4096")] = None,
     length: Annotated[int | None, typer.Option(min=1, help="Make lines of so many words from the text.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",

@@ -10,6 +10,7 @@ import typer
 from nmt.cli import console
 from nmt.cli.engine import EngineChoice, load_translator
 from nmt.cli.eval import Where
+from nmt.config import LARGEST_BEAM
 from nmt.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def compare(
     split: Annotated[
         str | None, typer.Option("--split", help="valid or test, with --data.", show_default="test")
     ] = None,
-    beam: Annotated[int, typer.Option("--beam", min=1, help="Beam size; 1 is greedy search.")] = 5,
+    beam: Annotated[int, typer.Option("--beam", min=1, max=LARGEST_BEAM, help="Beam size; 1 is greedy search.")] = 5,
     engine: Annotated[str, typer.Option("--engine", help="auto, torch or ctranslate2.")] = "auto",
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
     report: Annotated[Path | None, typer.Option("--report", help="Write a report, FILE.md or FILE.html.")] = None,

@@ -72,10 +72,12 @@ def _load_ctranslate2(path: Path, choice: EngineChoice) -> "tuple[Engine, Tokeni
     from nmt.manifest import read_manifest, verify_file
     from nmt.tokenizer import TokenizerPair
 
-    for name, digest in read_manifest(path)["sha256"].items():
-        if name.startswith("tokenizer"):
-            verify_file(path, name, digest)
+    own = {name: digest for name, digest in read_manifest(path)["sha256"].items() if name.startswith("tokenizer")}
+    for name, digest in own.items():
+        verify_file(path, name, digest)
     tokenizers = TokenizerPair.load(path)
+    for name, digest in own.items():  # once more: what was read is what was verified
+        verify_file(path, name, digest)
     batch_tokens = choice.batch_tokens or BATCH_TOKENS
     return CTranslate2Engine(path, tokenizers, device=choice.device, batch_tokens=batch_tokens), tokenizers
 
@@ -135,6 +137,8 @@ def _load_model(path: Path, choice: EngineChoice) -> "tuple[LoadedModel, dict[st
     from nmt.nn.device import select_device, select_precision
 
     device = select_device(choice.device)
+    if choice.device == "auto" and device.type == "cpu" and _NVIDIA.exists():
+        console.warn("there is an NVIDIA driver, but torch does not see the GPU: computing on the CPU (see nmt doctor)")
     precision = select_precision(choice.precision or "fp32", device)
     settings = {"device": device, "precision": precision, "batch_tokens": choice.batch_tokens or BATCH_TOKENS}
     return load_model(path, device=device), settings

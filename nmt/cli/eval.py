@@ -12,6 +12,7 @@ import typer
 import nmt
 from nmt.cli import console
 from nmt.cli.engine import EngineChoice, load_translator
+from nmt.config import LARGEST_BEAM
 from nmt.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -41,7 +42,10 @@ def evaluate(
     hyp: Annotated[
         Path | None, typer.Option("--hyp", help="Score these translations; no model is used. - for stdin.")
     ] = None,
-    beam: Annotated[int | None, typer.Option("--beam", help="Beam size; 1 is greedy search.", show_default="5")] = None,
+    beam: Annotated[
+        int | None,
+        typer.Option("--beam", min=1, max=LARGEST_BEAM, help="Beam size; 1 is greedy search.", show_default="5"),
+    ] = None,
     length_penalty: Annotated[
         float | None,
         typer.Option("--length-penalty", help="0 for none, higher for longer.", show_default="1"),

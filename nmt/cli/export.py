@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nmt.cli import console
+from nmt.config import LARGEST_BEAM
 from nmt.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ def export(
     test: Annotated[
         str | None, typer.Option("--test", metavar="SPEC", help="Test set for --verify.", show_default="sample")
     ] = None,
-    beam: Annotated[int | None, typer.Option("--beam", min=1, help="Beam for --verify.", show_default="5")] = None,
+    beam: Annotated[
+        int | None, typer.Option("--beam", min=1, max=LARGEST_BEAM, help="Beam for --verify.", show_default="5")
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Write a Transformer as CTranslate2 wants it, into a folder of its model directory.

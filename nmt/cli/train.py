@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nmt.config import RunConfig
     from nmt.training.trainer import Outcome
 
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?|(?P<bare>\d+)")
+_DURATION = re.compile(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?|(?P<bare>\d{1,9})")
 
 
 def train(
@@ -81,7 +81,7 @@ def train(
             if identity is None:
                 raise UsageError("name the data directory: nmt train DATA --arch ... --out DIR")
             assert out is not None
-            data = out / identity.data_path
+            data = out / Path(identity.data_path).expanduser()
         resolved = _resolve(arch, preset, config, overrides or [], flags, identity.config if identity else None)
         if identity:
             check_resumable(identity.config, resolved.as_dict())
@@ -180,7 +180,9 @@ def _check_replaceable(out: Path, data: Path) -> None:
 
 def _conclude(outcome: "Outcome", out: Path, stop: "_Stop") -> None:
     progress = outcome.progress
-    if not outcome.begun:
+    if not outcome.begun and outcome.reason != "stopped":
+        console.note(f"already complete at update {progress.update}: nothing was done")
+    elif not outcome.begun:
         console.note("stopped before anything was done: the same command begins again")
     elif outcome.reason in ("stopped", "time"):
         again = ["nmt", "train", "--resume", "--out", str(out)]
@@ -198,7 +200,7 @@ def _seconds(text: str | None) -> float:
         return float("inf")
     match = _DURATION.fullmatch(text.strip())
     if not text.strip() or match is None or not any(match.groups()):
-        raise UsageError(f"--max-time {text}: write 90s, 10m or 1h30m")
+        raise UsageError(f"--max-time {text[:20]}: write 90s, 10m or 1h30m")
     if match["bare"]:
         return float(match["bare"])
     hours, minutes, seconds = (int(part or 0) for part in match.groups()[:3])

@@ -12,7 +12,7 @@ import typer
 from nmt.cli import console
 from nmt.cli.engine import EngineChoice, load_translator
 from nmt.cli.streams import STDIN, Input, Line, Write, open_output
-from nmt.config import DecodingOptions
+from nmt.config import LARGEST_BEAM, DecodingOptions
 from nmt.errors import UsageError
 from nmt.special import EOS
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from nmt.translator import Candidate, Translation, Translator
 
 DEFAULT: Final = DecodingOptions()
-LARGEST_BEAM: Final = 1000
 SHOWN: Final = 5
 """Warnings of one kind that are printed; the rest is counted."""
 

@@ -1,13 +1,16 @@
 """What a corpus is: pairs of sentences, where they stand, and what may be done with them."""
 
 import hashlib
+import stat
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from nmt.errors import DataError
+from nmt.lines import printable
 
 Role = Literal["train", "valid", "test"]
 InvalidUTF8 = Literal["error", "replace", "drop"]
@@ -54,8 +57,9 @@ class InputFile:
 class Digest:
     """Hash and size of a file, fed with its bytes as they are read."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._before = _state(path)
         self._hash = hashlib.sha256()
         self._bytes = 0
 
@@ -65,8 +69,23 @@ class Digest:
         self._bytes += len(data)
 
     def result(self) -> InputFile:
-        """Hash and size of all bytes so far."""
-        return InputFile(self._name, self._bytes, self._hash.hexdigest())
+        """Hash and size of all bytes so far.
+
+        Raises:
+            DataError: the file is not the one that reading began with.
+        """
+        if _state(self._path) != self._before:
+            raise DataError(f"{printable(str(self._path))} was changed while it was read")
+        return InputFile(self._path.name, self._bytes, self._hash.hexdigest())
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file is written to or replaced; `None` for a pipe, and for what is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_ino, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
 
 @dataclass

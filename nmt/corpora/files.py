@@ -18,8 +18,12 @@ _PARQUET_ROWS: Final = 1024
 
 
 def short_name(path: Path) -> str:
-    """The last two parts of a path: enough to recognise it, nothing about whose machine it was."""
-    return printable("/".join(path.parts[-2:]))
+    """The last two parts of a path: enough to recognise it, nothing about whose machine it was.
+
+    Where the first of them is a home directory, only the last.
+    """
+    own = path.absolute().parent in (Path.home(), *Path("/home").glob("*"))
+    return printable("/".join(path.parts[-1 if own else -2 :]))
 
 
 def open_file_corpus(spec: str, reading: Reading) -> Corpus:
@@ -125,7 +129,7 @@ class TextCorpus(Corpus):
             digests, readers = [], []
             for path in self.paths:
                 name = printable(str(path))
-                digests.append(Digest(path.name))
+                digests.append(Digest(path))
                 stream = stack.enter_context(open_binary(path, observe=digests[-1].update))
                 refuse_utf16(stream, path)
                 readers.append(LineReader(stream, max_bytes=self.reading.max_line_bytes, name=name))

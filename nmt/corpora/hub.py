@@ -83,6 +83,7 @@ def load_builder(name: HubName) -> "DatasetBuilder":
     """What `datasets` knows of the repository; nothing but its description is fetched."""
     import datasets
     import huggingface_hub.utils
+    from datasets.packaged_modules.cache.cache import Cache
     from datasets.packaged_modules.parquet.parquet import Parquet
 
     datasets.disable_progress_bars()
@@ -90,7 +91,7 @@ def load_builder(name: HubName) -> "DatasetBuilder":
     huggingface_hub.utils.logging.set_verbosity(logging.CRITICAL)  # it tells of every retry
     with _one_line(name.repo):
         builder = datasets.load_dataset_builder(name.repo, name.config, revision=name.revision)
-    if not isinstance(builder, Parquet):
+    if not isinstance(builder, Parquet | Cache):  # the latter reads what was stored earlier, without a network
         raise DataError(f"hf:{name.repo} is not a Parquet repository: only those are read")
     return builder
 

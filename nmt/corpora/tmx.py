@@ -40,7 +40,7 @@ class TMXCorpus(TextCorpus):
     def pairs(self) -> Iterator[tuple[str, str]]:
         """Unit by unit, a piece of the file in memory at a time."""
         path = self.paths[0]
-        digest, units = Digest(path.name), _Units(printable(str(path)), self.reading)
+        digest, units = Digest(path), _Units(printable(str(path)), self.reading)
         complete = False
         with open_binary(path, observe=digest.update) as stream:
             data = b"."

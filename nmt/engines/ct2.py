@@ -94,6 +94,14 @@ def read_export(directory: Path) -> dict[str, Any] | None:
     return export
 
 
+def _verify(directory: Path, export: dict[str, Any]) -> None:
+    for file, digest in export["sha256"].items():
+        try:
+            verify_file(directory / FOLDER, file, digest)
+        except ModelError as error:
+            raise ModelError(f"{directory / FOLDER / file} is damaged: export again with nmt export --force") from error
+
+
 class CTranslate2Engine:
     """Translates with what `nmt export` wrote into a model directory.
 
@@ -124,13 +132,7 @@ class CTranslate2Engine:
         export = read_export(directory)
         if export is None:
             raise ModelError(f"{directory} has no export for CTranslate2: make one with nmt export -m {directory}")
-        for file, digest in export["sha256"].items():
-            try:
-                verify_file(directory / FOLDER, file, digest)
-            except ModelError as error:
-                raise ModelError(
-                    f"{directory / FOLDER / file} is damaged: export again with nmt export --force"
-                ) from error
+        _verify(directory, export)
         library = import_ctranslate2()
         kind, index = _device(library, device)
         self._translator = library.Translator(
@@ -140,6 +142,7 @@ class CTranslate2Engine:
             inter_threads=(threads or _cores()) if kind == "cpu" else 1,
             intra_threads=1,
         )
+        _verify(directory, export)  # once more: what was opened is what was verified
         self.device = kind if kind == "cpu" else f"{kind}:{index}"
         computed = str(self._translator.compute_type)
         self.precision = _PRECISIONS.get(computed, computed)

@@ -7,15 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from nmt.errors import NMTError
+from nmt.files import open_plain
 
 
 class RunLog:
-    """Appends records; the same to TensorBoard where that is installed and asked for."""
+    """Appends records; the same to TensorBoard where that is installed and asked for.
 
-    def __init__(self, path: Path, *, keep_bytes: int, tensorboard: Path | None = None) -> None:
+    Args:
+        path: of the file; `None` for a log that keeps nothing.
+        keep_bytes: of what is there already.
+        tensorboard: folder for its events.
+    """
+
+    def __init__(self, path: Path | None, *, keep_bytes: int = 0, tensorboard: Path | None = None) -> None:
+        self._path = path or Path(os.devnull)
         try:
-            self._file = path.open("ab")
-            if path.is_file():
+            if path is None:
+                self._file = self._path.open("ab")
+            else:
+                self._file = os.fdopen(open_plain(path, os.O_WRONLY | os.O_APPEND), "ab")
                 os.ftruncate(self._file.fileno(), min(keep_bytes, self._file.tell()))
         except OSError as error:
             raise NMTError(f"cannot write {path}: {error.strerror}") from error
@@ -32,7 +42,7 @@ class RunLog:
             self._file.write(line.encode())
             self._file.flush()
         except OSError as error:
-            raise NMTError(f"cannot write {self._file.name}: {error.strerror}") from error
+            raise NMTError(f"cannot write {self._path}: {error.strerror}") from error
         if self._board is not None:
             for key, value in record.items():
                 if isinstance(value, float):

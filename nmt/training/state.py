@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +18,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from nmt import __version__
 from nmt.checkpoint import named_weights, read_tensors, set_weights, write_tensors
 from nmt.errors import ModelError, NMTError, UsageError
-from nmt.files import atomic_directory, read_json, sha256_file, write_json
+from nmt.files import atomic_directory, open_plain, read_json, sha256_file, write_json
 from nmt.manifest import CARD, CONFIG, MANIFEST, WEIGHTS
 from nmt.models.interface import Seq2Seq
 from nmt.settings import restore
@@ -38,6 +40,10 @@ MAY_CHANGE: Final = frozenset(
 """Training settings that a resumed run may have otherwise; of `accumulation`, only its product with the ranks stays."""
 _MOMENTS: Final = ("step", "exp_avg", "exp_avg_sq")
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class OtherVersionError(ModelError):
+    """A checkpoint that is whole and was written by another version."""
 
 
 @dataclass
@@ -99,7 +105,7 @@ class RunIdentity:
     data: str
     """Fingerprint of the data directory."""
     data_path: str
-    """Where it lay, seen from the model directory; may change."""
+    """Where it lay, as `place_of` tells it; may change."""
     batches: int
     """Of an update, over all ranks."""
 
@@ -119,21 +125,24 @@ class RunDirectory:
         try:
             for folder in (self.checkpoints, self.candidates):
                 folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = open_plain(self.path / "lock", os.O_RDWR)
         except OSError as error:
             raise NMTError(f"cannot write {self.path}: {error.strerror}") from error
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+                holder = os.pread(descriptor, 320, 0).decode(errors="replace").strip()
                 raise UsageError(f"{self.path.parent} is in use by process {holder}: wait for it or stop it") from error
             except OSError as error:
                 raise NMTError(f"cannot lock {self.path / 'lock'}: {error.strerror}") from error
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            os.pwrite(descriptor, f"{os.getpid()} on {socket.gethostname()}\n".encode(), 0)
             self._sweep()
-            yield
+            try:
+                yield
+            finally:
+                os.ftruncate(descriptor, 0)  # who it was is nobody's business afterwards
         finally:
             os.close(descriptor)
 
@@ -236,13 +245,15 @@ class RunDirectory:
         Returns `None` where the run was stopped before its first checkpoint.
 
         Raises:
-            ModelError: there are checkpoints and all are damaged.
+            ModelError: there are checkpoints and all are damaged, or one is whole and of another version.
         """
         troubles: list[str] = []
         damaged: list[Path] = []
         for path in self._newest_first():
             try:
                 progress = self._load(path, model, optimizer)
+            except OtherVersionError:
+                raise
             except ModelError as error:
                 troubles.append(f"{error}: going on from an older checkpoint")
                 damaged.append(path)
@@ -276,7 +287,11 @@ class RunDirectory:
             if stated != _digest(document):
                 raise ModelError(f"{path / _PROGRESS} is damaged: its checksum is wrong")
             if document["format_version"] != FORMAT_VERSION:
-                raise ModelError(f"{path} has format version {document['format_version']}")
+                found = document["format_version"]
+                raise OtherVersionError(
+                    f"{path} has format version {found}, nmt {__version__} goes on from {FORMAT_VERSION}: "
+                    "go on with the nmt that wrote it, or train anew"
+                )
             hashes = document["sha256"]
             progress = Progress.from_dict(document["progress"])
             weights = read_tensors(path / _WEIGHTS, sha256=hashes[_WEIGHTS])
@@ -356,10 +371,18 @@ class Bystander(RunDirectory):
 
     def open_log(self, *, keep_bytes: int, tensorboard: bool) -> RunLog:
         """A log that keeps nothing."""
-        return RunLog(Path(os.devnull), keep_bytes=0)
+        return RunLog(None)
 
     def _keep(self, candidate: Candidate, model: Seq2Seq[Any]) -> None:
         """The leader does it."""
+
+
+def place_of(data: Path, *, seen_from: Path) -> str:
+    """Where `data` lies: relative, or from `~` where the way there would tell the name of a home directory."""
+    data, home = data.resolve(), Path.home().resolve()
+    if data.is_relative_to(home) and not seen_from.resolve().is_relative_to(home):
+        return f"~/{data.relative_to(home)}"
+    return os.path.relpath(data, seen_from.resolve())
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +32,7 @@ from nmt.training.state import (
     begin_moments,
     check_resumable,
     explained_full_disk,
+    place_of,
     run_tensors,
 )
 from nmt.training.step import ALONE, UpdateStep, Window, perplexity
@@ -125,7 +125,7 @@ class Trainer:
             if resume:
                 self._resume()
                 if self.progress.finished and (reason := self._reason_to_end()) in ("complete", "patience"):
-                    return Outcome(reason=reason, progress=self.progress, best=self.progress.best)
+                    return Outcome(reason=reason, progress=self.progress, best=self.progress.best, begun=False)
             else:
                 options = self.options
                 self.directory.require_space(self.model, keep=options.keep_last, candidates=options.average_best)
@@ -372,7 +372,7 @@ class Trainer:
             raise UsageError(f"the processes of this training differ: {', '.join(differing)}")
 
     def _write_identity(self) -> None:
-        where = os.path.relpath(self.data.path.resolve(), self.out.resolve())
+        where = place_of(self.data.path, seen_from=self.out)
         self.directory.write_identity(RunIdentity(self.config.as_dict(), self.data.fingerprint, where, self._batches))
 
     def _resume(self) -> None:

@@ -354,3 +354,10 @@ def test_a_preparation_killed_leaves_no_directory_and_can_be_begun_again(tmp_pat
     again = run(*command)
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "d" / "manifest.json").exists()
+
+
+def test_a_line_of_a_mebibyte_is_answered_in_little_memory(small_model: Path) -> None:
+    result = run(*TRANSLATE, "-m", small_model, lines=f"{'x' * 2**20}\n{LINE}")
+    assert (result.returncode, result.stdout.count("\n")) == (0, 2)
+    assert "line 1" in result.stderr
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 2**20  # KiB, of the largest child so far

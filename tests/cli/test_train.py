@@ -41,6 +41,7 @@ def test_dry_run_shows_every_setting_and_writes_nothing(nmt, data_directory, tmp
         (["DATA", "--arch", "transformer", "--set", "num_heads=3"], 2, "must divide model_size"),
         (["DATA"], 2, "choose an architecture"),
         (["DATA", "--arch", "gru", "--max-time", "soon"], 2, "write 90s, 10m or 1h30m"),
+        (["DATA", "--arch", "gru", "--max-time", "9" * 400 + "h"], 2, "write 90s, 10m or 1h30m"),
         (["DATA", "--arch", "gru", "--resume", "--force"], 2, "exclude each other"),
         (["DATA", "--arch", "gru", "--device", "cuda:7"], 5, "'cuda:7' is not there"),
         (["DATA", "--arch", "gru", "--device", "gpu"], 2, "choose auto, cpu, cuda"),
@@ -158,6 +159,43 @@ def test_signals_lose_nothing(whole, tmp_path):
 
     for name in ("model.safetensors", "config.json", "tokenizer.model"):
         assert (tmp_path / "parts" / name).read_bytes() == (model / name).read_bytes()
+
+
+def test_tensorboard_that_is_not_installed_is_refused_before_anything_begins(
+    nmt, data_directory, tmp_path, monkeypatch
+):
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    result = nmt("train", data_directory, "--arch", "gru", "--tensorboard", "--out", tmp_path / "m")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "pip install 'nmt[tensorboard]'" in result.err
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_finished_training_is_not_begun_again(nmt, whole):
+    _, model = whole
+    before = {path: path.stat().st_mtime_ns for path in model.rglob("*") if path.name != "lock"}
+    result = nmt("train", "--resume", "--out", model)
+    assert result.code == 0
+    assert "already complete at update" in result.err
+    assert {path: path.stat().st_mtime_ns for path in model.rglob("*") if path.name != "lock"} == before
+
+
+def test_a_process_interrupted_twice_leaves_whole_checkpoints(whole, tmp_path):
+    from nmt.training.state import RunDirectory
+
+    data, _ = whole
+    out = tmp_path / "out"
+    process = start(data, "--arch", "transformer", *SETTINGS, "--out", out)
+    wait_for_checkpoint(out, checkpoints(out))
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert RunDirectory(out).examine()
+    assert all(trouble is None for _, trouble in RunDirectory(out).examine())
 
 
 @pytest.mark.parametrize(("first", "second", "code"), [("SIGINT", "SIGINT", None), ("SIGINT", "SIGTERM", 143)])

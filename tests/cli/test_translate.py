@@ -15,12 +15,13 @@ import torch
 import typer
 
 from nmt.cli import app, frame
-from nmt.cli.engine import EngineChoice
+from nmt.cli.engine import EngineChoice, load_scorer
 from nmt.config import DecodingOptions
 from nmt.engines.pytorch import BATCH_TOKENS, TorchEngine
 from nmt.scoring import Scorer
 from nmt.translator import MAX_SOURCE_TOKENS, Translator
 from tests.copying import TEXT, copying_model, tokenizers
+from tests.tiny import tiny_model
 
 ECHO: dict[str, int] = {"echo": 1}
 
@@ -352,3 +353,12 @@ def test_alignments_in_json_and_n_best(run) -> None:
     assert document["alignment"] == document["n_best"][0]["alignment"]
     plain = run(encoded(["la gare"]), "--alignments", "--beam", 2, "--n-best", 2).out.decode().split("\n")
     assert len(plain[0].split("\t")) == 5
+
+
+def test_a_gpu_that_torch_does_not_see_is_mentioned(tmp_path, monkeypatch, capsys) -> None:
+    model = tiny_model(tmp_path / "model")
+    monkeypatch.setattr("nmt.cli.engine._NVIDIA", tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for device, warnings in (("cpu", 0), ("auto", 1)):
+        load_scorer(model, EngineChoice(device=device))
+        assert capsys.readouterr().err.count("there is an NVIDIA driver") == warnings

@@ -90,6 +90,32 @@ def test_a_spec_in_a_manifest_names_no_home_directory(tmp_path):
     assert open_(write_tsv(tmp_path)).spec == f"{tmp_path.name}/x.tsv"
 
 
+def test_a_file_in_a_home_directory_is_named_without_it(tmp_path, monkeypatch):
+    spec = write_tsv(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert open_(spec).spec == "x.tsv"
+    monkeypatch.chdir(tmp_path)
+    assert open_("x.tsv").spec == "x.tsv"
+
+
+@pytest.mark.parametrize("write", [write_prefix, write_tsv, write_jsonl])
+@pytest.mark.parametrize("change", ["written to", "replaced"])
+def test_a_file_that_changes_while_it_is_read_is_an_error(write, change, tmp_path):
+    corpus = open_(write(tmp_path))
+    pairs = corpus.pairs()
+    next(pairs)
+    path = next(iter(tmp_path.iterdir()))
+    data = path.read_bytes()
+    if change == "written to":
+        with path.open("ab") as file:
+            file.write(data)
+    else:
+        (tmp_path / "other").write_bytes(data)
+        (tmp_path / "other").replace(path)
+    with pytest.raises(DataError, match="was changed while it was read|lines"):
+        list(pairs)
+
+
 @pytest.mark.parametrize(("french", "english"), [(1000, 999), (999, 1000), (3, 1)])
 def test_different_numbers_of_lines_name_both_files_and_counts(french, english, tmp_path):
     (tmp_path / "x.fr").write_bytes(b"a\n" * french)

@@ -188,3 +188,32 @@ def test_known_corpora_are_listed_and_misspelt_names_answered():
         assert corpus.pairs["train"] > 100_000
     with pytest.raises(UsageError, match="did you mean 'opus-books'"):
         find_known("opus-book")
+
+
+def test_what_was_fetched_before_is_read_without_a_network(repository: Path, tmp_path: Path, monkeypatch) -> None:
+    import datasets
+    from datasets.packaged_modules.cache.cache import Cache
+
+    builder = hub.load_builder(parse_name("hf:owner/name/en-fr"))
+    builder.download_and_prepare()
+    stored = Path(builder.cache_dir)
+    under_its_name = tmp_path / "cache" / "owner___name" / "en-fr" / stored.parent.name / stored.name
+    under_its_name.parent.mkdir(parents=True)
+    stored.rename(under_its_name)
+    for file in under_its_name.glob("repository-*"):
+        file.rename(file.with_name(file.name.replace("repository", "name")))
+    options = {"repo_id": "owner/name", "config_name": "en-fr", "version": "auto", "hash": "auto"}
+    cached = Cache(cache_dir=str(tmp_path / "cache"), dataset_name="name", **options)  # as datasets makes it
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda *args, **options: cached)
+    corpus = open_corpus("hf:owner/name/en-fr", Reading(source_lang="fr", target_lang="en"))
+    assert list(corpus.pairs()) == [(f"Bonjour {i}", f"Hello train {i}") for i in range(3)]
+
+
+@pytest.mark.parametrize("content", [b"<html>502 Bad Gateway</html>", None])
+def test_a_file_that_came_short_or_is_an_error_page_is_one_line(repository: Path, content: bytes | None) -> None:
+    for file in repository.rglob("*.parquet"):
+        file.write_bytes(content or file.read_bytes()[:-20])
+    with pytest.raises(NMTError) as caught:
+        list(open_corpus("hf:owner/name/en-fr", Reading(source_lang="fr", target_lang="en")).pairs())
+    assert "\n" not in str(caught.value)
+    assert "owner/name" in str(caught.value)

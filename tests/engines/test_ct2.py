@@ -17,7 +17,15 @@ from nmt.checkpoint import load_model
 from nmt.cli import app, frame
 from nmt.config import DecodingOptions
 from nmt.decoding.forced import forced_scores
-from nmt.engines.ct2 import EXPORT, FOLDER, CTranslate2Engine, is_installed, read_export, unsupported
+from nmt.engines.ct2 import (
+    EXPORT,
+    FOLDER,
+    CTranslate2Engine,
+    import_ctranslate2,
+    is_installed,
+    read_export,
+    unsupported,
+)
 from nmt.engines.export import export_ctranslate2
 from nmt.engines.pytorch import TorchEngine
 from nmt.errors import ModelError, UsageError
@@ -128,6 +136,23 @@ def test_a_swapped_tokenizer_is_refused(tmp_path, nmt_main):
     export_ctranslate2(path)
     (path / "tokenizer.model").write_bytes(tiny_tokenizers(vocab_size=320).source.data)
     assert nmt_main("translate", "--engine", "ctranslate2", "-m", str(path)) == 4
+
+
+def test_an_export_that_changes_while_it_is_opened_is_refused(tmp_path, monkeypatch):
+    path = tiny_model(tmp_path / "model")
+    export_ctranslate2(path)
+    tokenizers = load_model(path).tokenizers
+    library = import_ctranslate2()
+    real = library.Translator
+
+    def slow(*args, **options):
+        opened = real(*args, **options)
+        (path / "ctranslate2" / "model.bin").write_bytes(b"another")
+        return opened
+
+    monkeypatch.setattr(library, "Translator", slow)
+    with pytest.raises(ModelError, match="model.bin is damaged"):
+        CTranslate2Engine(path, tokenizers, device="cpu")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from typing import Any
 from unittest import mock
 
 from nmt.preparation import PreparationOptions, prepare
-from nmt.training.state import Progress
+from nmt.training.state import Progress, RunDirectory
 from nmt.training.trainer import Trainer
 from tests.torture.harness import Budget, Findings
 from tests.torture.processes import Process, start, warm
@@ -27,7 +27,9 @@ SETTINGS = [
     *("max_updates=40", "eval_every=10", "save_every=3", "log_every=2", "batch_tokens=200", "threads=1"),
     "precision=fp32",
 ]
-SHORT = ["max_updates=3", "eval_every=3"]
+INTERVAL = 3
+"""Updates between saves: so many can be lost."""
+SHORT = ["max_updates=3", "eval_every=3", "save_every=1", "keep_last=1"]
 SOON = 10.0
 """Seconds within which a signal must have saved and ended the training."""
 WAYS_ON = ("--resume --out", "the same command begins again")
@@ -98,6 +100,16 @@ def compare(known: Reference, out: Path, found: Findings, what: str) -> None:
     found.counts["finished runs compared"] += 1
 
 
+def saved_and_done(out: Path) -> tuple[int, int]:
+    """The newest update that is saved, and the newest that the log tells of."""
+    saved = [int(path.name[7:]) for path in out.glob("training/checkpoints/update-*")]
+    try:
+        lines = (out / "training" / "log.jsonl").read_bytes().split(b"\n")[:-1]  # the last may be cut
+    except FileNotFoundError:
+        lines = []
+    return max(saved, default=0), max((json.loads(line)["update"] for line in lines), default=0)
+
+
 def look(process: Process, out: Path, found: Findings, what: str) -> None:
     """Nothing may have been passed over as damaged, and nobody may see a traceback."""
     said = process.said()
@@ -111,7 +123,7 @@ def stop_at_random(budget: Budget, folder: Path, number: signal.Signals, code: i
     """One run after another, stopped again and again until it comes through; `wanted` signals that struck."""
     known, rng, found = reference(folder / "reference"), random.Random(number), Findings()
     out = folder / f"run-{number}"
-    process = begin(known, out)
+    process, before = begin(known, out), 0
     for _ in budget:
         if found.counts[number.name] == wanted:
             break
@@ -122,6 +134,10 @@ def stop_at_random(budget: Budget, folder: Path, number: signal.Signals, code: i
         process.kill(number)
         ended = process.wait(60)
         look(process, out, found, f"signal {number}")
+        restarted = "starting from the beginning" in process.said()
+        found.check(not (restarted and before), f"signal {number}: a run with checkpoints began anew")
+        before, done = saved_and_done(out)
+        found.check(done - before <= INTERVAL, f"signal {number}: {done} updates were done and {before} saved")
         if ended == code and (code < 0 or process.said()):
             found.counts[number.name] += 1
             took = time.monotonic() - sent
@@ -137,6 +153,7 @@ def stop_at_random(budget: Budget, folder: Path, number: signal.Signals, code: i
         if ended == 0:
             compare(known, out, found, number.name)
             shutil.rmtree(out)
+            before = 0
         process = begin(known, out)
     ended = process.wait()
     found.check(ended == 0, f"the last run: exit {ended}: {process.said()[-300:]}")
@@ -156,9 +173,10 @@ def terminations(budget: Budget, folder: Path) -> Findings:
 
 # -- system calls --------------------------------------------------------------------------------------------
 
-CALLS = ("write", "fsync", "rename", "openat", "mkdir", "unlink", "close", "fchmodat", "chmod")
+CALLS = ("write", "fsync", "rename", "openat", "mkdir", "unlink", "unlinkat", "close", "fchmodat", "chmod")
 FAILURES = {"write": "ENOSPC", "fsync": "EIO", "rename": "EIO", "openat": "ENOSPC", "mkdir": "ENOSPC"}
 _CALL = re.compile(r"^\d+ +(\w+)\(")
+_SAVED = re.compile(r'rename\(.*"[^"]*/update-(\d+)"\) += 0')
 
 
 def traced(known: Reference, out: Path, calls: Sequence[str], *options: str) -> tuple[int, str]:
@@ -178,14 +196,17 @@ def traced(known: Reference, out: Path, calls: Sequence[str], *options: str) -> 
     return code, written.read_text(errors="replace")
 
 
-def numbered(calls: str, out: Path) -> Iterator[tuple[str, int]]:
-    """Each call on the run's own files, as strace counts them: of its kind, from 1."""
+def numbered(calls: str, out: Path) -> Iterator[tuple[str, int, int]]:
+    """Each call on the run's own files, as strace counts them (of its kind, from 1), and the update saved by then."""
     seen: dict[str, int] = {}
+    saved = 0
     for line in calls.split("\n"):
         if match := _CALL.match(line):
             seen[match[1]] = number = seen.get(match[1], 0) + 1
             if str(out) in line:
-                yield match[1], number
+                yield match[1], number, saved
+        if match := _SAVED.search(line):
+            saved = int(match[1])
 
 
 def system_calls(budget: Budget, folder: Path) -> Findings:
@@ -198,14 +219,15 @@ def system_calls(budget: Budget, folder: Path) -> Findings:
     out = folder / "traced"
     _, calls = traced(known, out, CALLS)
     shutil.rmtree(out)
-    cases = [(call, number, None) for call, number in numbered(calls, out)]
-    cases += [(call, number, FAILURES[call]) for call, number, _ in cases if call in FAILURES]
+    cases = [(call, number, saved, None) for call, number, saved in numbered(calls, out)]
+    cases += [(call, number, saved, FAILURES[call]) for call, number, saved, _ in cases if call in FAILURES]
+    found.check(max(saved for _, _, saved, _ in cases) == 3, "not every save was seen")
     found.counts["calls there are"] = len(cases)
     random.Random(1).shuffle(cases)
     for case in budget:
         if case >= len(cases):
             break
-        call, number, error = cases[case]
+        call, number, saved, error = cases[case]
         how = "signal=KILL" if error is None else f"error={error}"
         code, _ = traced(known, out, [call], "-e", f"inject={call}:{how}:when={number}")
         said, what = out.with_suffix(".err").read_text(errors="replace"), f"{call} {number} {how}"
@@ -216,6 +238,9 @@ def system_calls(budget: Budget, folder: Path) -> Findings:
             errors = [line for line in said.split("\n") if line.startswith("nmt: error: ")]
             found.check(code in (0, 1), f"{what}: exit {code}: {said[-300:]}")
             found.check(code == 0 or len(errors) == 1, f"{what}: {said[-300:]}")
+        whole = max((update for update, trouble in RunDirectory(out).examine() if trouble is None), default=0)
+        found.check(whole >= saved, f"{what}: update {saved} was saved, {whole} is whole")
+        found.counts["times an older checkpoint was there and whole"] += saved > 0
         process = begin(known, out)
         found.check(process.wait() == 0, f"{what}, gone on: exit {process.code}: {process.said()[-300:]}")
         look(process, out, found, what)

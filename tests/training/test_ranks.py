@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -143,7 +144,7 @@ def newest_update(out: Path) -> int:
 def test_whoever_is_asked_to_stop_all_stop_and_have_saved(data: DataDirectory, tmp_path: Path, asked: str) -> None:
     with endless(data, tmp_path / "out") as (agent, ranks):
         os.kill(agent.pid if asked == "torchrun" else ranks[-1], signal.SIGTERM)
-        assert agent.wait(timeout=60) != 0
+        assert agent.wait(timeout=30) != 0
         saved = newest_update(tmp_path / "out")
         assert len(log(tmp_path / "out", "train")) == saved  # of every update: nothing was done after the save
     assert saved % 4 or saved > 4  # not only what is saved every 4 updates
@@ -174,6 +175,16 @@ def test_a_killed_rank_leaves_nothing_hanging(data: DataDirectory, tmp_path: Pat
         assert left.stdout == ""
         saved = newest_update(tmp_path / "out")
     train(data, tmp_path / "out", ranks=2, accumulation=1, updates=saved + 4, more=["--resume"])
+
+
+@pytest.mark.slow
+def test_what_the_first_cannot_write_ends_all(data: DataDirectory, tmp_path: Path) -> None:
+    with endless(data, tmp_path / "out") as (agent, ranks):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        assert agent.wait(timeout=60) == 1
+        assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
+        said = (tmp_path / "stderr").read_text()
+        assert re.search("nmt: error: .*(was deleted while training|cannot write)", said), said
 
 
 def test_alone_everything_is_its_own() -> None:

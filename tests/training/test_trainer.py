@@ -4,7 +4,9 @@ import errno
 import functools
 import json
 import os
+import pickle
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,9 @@ from nmt.config import DecodingOptions, RunConfig
 from nmt.dataset import DataDirectory
 from nmt.errors import DataError, DeviceError, ModelError, NMTError, UsageError
 from nmt.settings import resolve
+from nmt.training import state as state_module
 from nmt.training import step as step_module
-from nmt.training.state import RunDirectory
+from nmt.training.state import RunDirectory, place_of
 from nmt.training.trainer import MAX_SKIPPED_IN_A_ROW, Outcome, Trainer
 from tests.training.conftest import copying_data
 
@@ -230,12 +233,13 @@ def test_only_damaged_checkpoints_never_start_from_nothing(data: DataDirectory, 
 
 def test_two_trainers_exclude_each_other(data: DataDirectory, tmp_path: Path) -> None:
     def second() -> bool:
-        with pytest.raises(UsageError, match="in use by process"):
+        with pytest.raises(UsageError, match=f"in use by process {os.getpid()} on {socket.gethostname()}: "):
             train(data, tmp_path / "run", config())
         return True
 
     trainer = Trainer(data, config(), tmp_path / "run", report=lambda r: None, should_stop=second)
     trainer.run()
+    assert (tmp_path / "run" / "training" / "lock").read_bytes() == b""  # no name stays behind
 
 
 def gradients(data: DataDirectory, out: Path, accumulation: int) -> dict[str, torch.Tensor]:
@@ -494,3 +498,59 @@ def test_a_disk_too_small_is_known_before_the_first_update(
     assert not (tmp_path / "run" / "training" / "run.json").exists()
     usage = usage._replace(free=2**30)
     train(data, tmp_path / "run", config("transformer", "model_size=64"), stop_at=1)
+
+
+class Canary:
+    """Whoever unpickles it makes a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("file", ["weights.safetensors", "optimizer.safetensors", "progress.json", "run.json"])
+def test_a_pickle_in_a_run_is_never_run(data: DataDirectory, tmp_path: Path, file: str, protocol: int) -> None:
+    train(data, tmp_path / "run", config(), stop_at=3)
+    training = tmp_path / "run" / "training"
+    for path in training.rglob(file):
+        path.write_bytes(pickle.dumps(Canary(tmp_path / "canary"), protocol))
+    with pytest.raises(ModelError, match="damaged"):
+        train(data, tmp_path / "run", config(), resume=True)
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("file", ["lock", "log.jsonl"])
+@pytest.mark.parametrize("kind", ["link", "FIFO"])
+def test_nothing_is_written_through_a_link_in_a_run(data: DataDirectory, tmp_path: Path, file: str, kind: str) -> None:
+    train(data, tmp_path / "run", config(), stop_at=3)
+    path = tmp_path / "run" / "training" / file
+    path.unlink()
+    (tmp_path / "precious").write_text("text")
+    path.symlink_to(tmp_path / "precious") if kind == "link" else os.mkfifo(path)
+    with pytest.raises(NMTError, match=f"cannot write .*{file if file != 'lock' else 'training'}"):
+        train(data, tmp_path / "run", config(), resume=True)
+    assert (tmp_path / "precious").read_text() == "text"
+
+
+@pytest.mark.parametrize("version", [0, 1, 99])
+def test_a_checkpoint_of_another_version_is_not_taken_for_damaged(
+    data: DataDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(state_module, "FORMAT_VERSION", version)
+        train(data, tmp_path / "run", config(), stop_at=4)
+    with pytest.raises(ModelError, match=f"format version {version}, nmt .* goes on from 2: go on with the nmt that"):
+        train(data, tmp_path / "run", config(), resume=True)
+    checkpoints = tmp_path / "run" / "training" / "checkpoints"
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["update-00000003", "update-00000004"]
+
+
+def test_where_the_data_lay_names_no_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "alice"))
+    data = tmp_path / "alice" / "corpora" / "x"
+    assert place_of(data, seen_from=tmp_path / "models" / "m") == "~/corpora/x"
+    assert place_of(data, seen_from=tmp_path / "alice" / "models" / "m") == "../../corpora/x"
+    assert place_of(tmp_path / "data" / "x", seen_from=tmp_path / "models" / "m") == "../../data/x"
