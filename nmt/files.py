@@ -124,6 +124,11 @@ def write_if_changed(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def home_directory() -> Path:
+    """The user's own; where there is none, as in some containers, a path that nothing lies in."""
+    return Path(os.path.expanduser("~")).absolute()
+
+
 def open_plain(path: Path, flags: int) -> int:
     """A descriptor of a file, made if it is missing, that is a file and no link to one, nor a FIFO.
 

@@ -74,14 +74,14 @@ def train(
     flags = {"device": device, "precision": precision, "seed": seed, "max_updates": max_updates}
     with _stop_signal() as stop:
         from nmt.dataset import DataDirectory
-        from nmt.training.state import RunDirectory, check_resumable
+        from nmt.training.state import RunDirectory, check_resumable, find_place
 
         identity = RunDirectory(out).identity() if resume and out is not None else None
         if data is None:
             if identity is None:
                 raise UsageError("name the data directory: nmt train DATA --arch ... --out DIR")
             assert out is not None
-            data = out / Path(identity.data_path).expanduser()
+            data = find_place(identity.data_path, seen_from=out)
         resolved = _resolve(arch, preset, config, overrides or [], flags, identity.config if identity else None)
         if identity:
             check_resumable(identity.config, resolved.as_dict())

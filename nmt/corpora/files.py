@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from nmt.corpora.base import INVALID_UTF8, LINE_TOO_LONG, Corpus, Digest, InputFile, Misaligned, Reading
 from nmt.errors import DataError, UsageError, did_you_mean
-from nmt.files import sha256_file
+from nmt.files import home_directory, sha256_file
 from nmt.lines import COMPRESSIONS, LineReader, is_blank, open_binary, printable, refuse_utf16
 
 FORMATS: Final = (".tsv", ".jsonl", ".parquet", ".tmx")
@@ -22,7 +22,7 @@ def short_name(path: Path) -> str:
 
     Where the first of them is a home directory, only the last.
     """
-    own = path.absolute().parent in (Path.home(), *Path("/home").glob("*"))
+    own = path.absolute().parent in (home_directory(), *Path("/home").glob("*"))
     return printable("/".join(path.parts[-1 if own else -2 :]))
 
 

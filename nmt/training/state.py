@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from nmt import __version__
 from nmt.checkpoint import named_weights, read_tensors, set_weights, write_tensors
 from nmt.errors import ModelError, NMTError, UsageError
-from nmt.files import atomic_directory, open_plain, read_json, sha256_file, write_json
+from nmt.files import atomic_directory, home_directory, open_plain, read_json, sha256_file, write_json
 from nmt.manifest import CARD, CONFIG, MANIFEST, WEIGHTS
 from nmt.models.interface import Seq2Seq
 from nmt.settings import restore
@@ -379,10 +379,15 @@ class Bystander(RunDirectory):
 
 def place_of(data: Path, *, seen_from: Path) -> str:
     """Where `data` lies: relative, or from `~` where the way there would tell the name of a home directory."""
-    data, home = data.resolve(), Path.home().resolve()
+    data, home = data.resolve(), home_directory().resolve()
     if data.is_relative_to(home) and not seen_from.resolve().is_relative_to(home):
         return f"~/{data.relative_to(home)}"
     return os.path.relpath(data, seen_from.resolve())
+
+
+def find_place(told: str, *, seen_from: Path) -> Path:
+    """The inverse of `place_of`."""
+    return home_directory() / told[2:] if told.startswith("~/") else seen_from / told
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import pickle
+import pwd
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from nmt.errors import DataError, DeviceError, ModelError, NMTError, UsageError
 from nmt.settings import resolve
 from nmt.training import state as state_module
 from nmt.training import step as step_module
-from nmt.training.state import RunDirectory, place_of
+from nmt.training.state import RunDirectory, find_place, place_of
 from nmt.training.trainer import MAX_SKIPPED_IN_A_ROW, Outcome, Trainer
 from tests.training.conftest import copying_data
 
@@ -554,3 +555,15 @@ def test_where_the_data_lay_names_no_home_directory(tmp_path: Path, monkeypatch:
     assert place_of(data, seen_from=tmp_path / "models" / "m") == "~/corpora/x"
     assert place_of(data, seen_from=tmp_path / "alice" / "models" / "m") == "../../corpora/x"
     assert place_of(tmp_path / "data" / "x", seen_from=tmp_path / "models" / "m") == "../../data/x"
+    for out in (tmp_path / "models" / "m", tmp_path / "alice" / "models" / "m"):
+        assert find_place(place_of(data, seen_from=out), seen_from=out).resolve() == data
+
+
+def test_a_user_without_home_directory_can_train(
+    data: DataDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # an unknown user
+    train(data, tmp_path / "run", config(), stop_at=1)
+    where = RunDirectory(tmp_path / "run").identity().data_path
+    assert find_place(where, seen_from=tmp_path / "run").resolve() == data.path.resolve()
