@@ -18,7 +18,7 @@ from torch import distributed as dist
 
 from nmt.errors import NMTError, UsageError
 
-_PATIENCE: Final = datetime.timedelta(minutes=30)
+_PATIENCE: Final = datetime.timedelta(minutes=10)
 """The leader may take so long over a validation or a save before the others give it up for dead."""
 
 
