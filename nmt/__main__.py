@@ -1,11 +1,20 @@
-"""`python -m nmt`, the same as `nmt`."""
+"""The process: `nmt`, and `python -m nmt`, which is the same."""
 
 import os
 import sys
 
-if not sys.flags.safe_path and sys.path and sys.path[0] in ("", os.getcwd()):
-    del sys.path[0]  # a file named torch.py where the user works is not ours to import
 
-from nmt.cli import main
+def main() -> int:
+    """Run the command line and return the exit code; a package that is missing is one line, like every error."""
+    try:
+        from nmt.cli import main as run
+    except ModuleNotFoundError as error:
+        print(f"nmt: error: the package {error.name} is missing: install nmt again", file=sys.stderr)
+        return 1
+    return run()
 
-sys.exit(main())
+
+if __name__ == "__main__":
+    if not sys.flags.safe_path and sys.path and sys.path[0] in ("", os.getcwd()):
+        del sys.path[0]  # a file named torch.py where the user works is not ours to import
+    sys.exit(main())

@@ -1,3 +1,7 @@
+import struct
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -171,3 +175,20 @@ def test_a_model_with_other_special_ids_is_refused():
     )
     with pytest.raises(ModelError, match="pad, unk, bos, eos"):
         Tokenizer(model.getvalue())
+
+
+def test_a_piece_of_200_kilobytes_is_refused_or_harmless(data: bytes) -> None:
+    """In a process of its own: what is tried here has crashed SentencePiece (its issue 1263)."""
+
+    def field(number: int, data: bytes) -> bytes:
+        size, length = len(data), b""
+        while size > 127:
+            length, size = length + bytes([size % 128 + 128]), size // 128
+        return bytes([8 * number + 2]) + length + bytes([size]) + data
+
+    huge = data + field(1, field(1, b"x" * 200_000) + struct.pack("<Bf", 2 * 8 + 5, -1.0))
+    code = "import sys; from nmt.tokenizer import Tokenizer; t = Tokenizer(sys.stdin.buffer.read()); "
+    code += "print(t.vocab_size, t.decode(t.encode('x' * 300000)) == 'x' * 300000)"
+    done = subprocess.run([sys.executable, "-c", code], input=huge, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0 or b"ModelError" in done.stderr, done.stderr
+    assert done.returncode != 0 or done.stdout.split() == [b"321", b"True"]

@@ -231,6 +231,14 @@ def test_output_is_utf8_whatever_the_locale(locale):
     assert "Où est la gare ?" in result.stdout.decode("utf-8")
 
 
+def test_a_missing_package_is_one_line():
+    code = "import sys; sys.modules['typer'] = None; from nmt.__main__ import main; sys.exit(main())"
+    result = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, env=ENVIRONMENT)
+
+    assert result.returncode == 1
+    assert result.stderr == b"nmt: error: the package typer is missing: install nmt again\n"
+
+
 def test_full_disk_is_noticed():
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "nmt", "--version"]
