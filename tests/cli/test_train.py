@@ -137,6 +137,7 @@ def whole(tmp_path_factory) -> tuple[Path, Path]:
     return folder / "data", folder / "model"
 
 
+@pytest.mark.slow
 def test_signals_lose_nothing(whole, tmp_path):
     """Stopped by one signal after another, even by SIGKILL, and resumed: the same bytes as a run left alone."""
     data, model = whole
