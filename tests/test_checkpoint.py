@@ -14,6 +14,7 @@ from nmt import checkpoint as checkpoint_module
 from nmt.checkpoint import load_model, named_weights, read_tensors, save_model
 from nmt.errors import ModelError, NMTError
 from nmt.tokenizer import train_tokenizer
+from tests.canary import pickled_canary
 from tests.tiny import SENTENCES, tiny_model
 
 
@@ -235,20 +236,10 @@ def test_impossible_headers_are_refused(tmp_path: Path, entries: list[Any]) -> N
         read_tensors(tmp_path / "x")
 
 
-class Canary:
-    """Whoever unpickles it makes a folder."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.path),)
-
-
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.model", "manifest.json"])
 def test_a_pickle_in_a_model_is_never_run(model: Path, tmp_path: Path, file: str, protocol: int) -> None:
-    data = pickle.dumps(Canary(tmp_path / "canary"), protocol)
+    data = pickled_canary(tmp_path / "canary", protocol)
     if file == "manifest.json":
         (model / file).write_bytes(data)
     else:

@@ -4,7 +4,6 @@ import errno
 import functools
 import json
 import os
-import pickle
 import pwd
 import shutil
 import socket
@@ -26,6 +25,7 @@ from nmt.training import state as state_module
 from nmt.training import step as step_module
 from nmt.training.state import RunDirectory, find_place, place_of
 from nmt.training.trainer import MAX_SKIPPED_IN_A_ROW, Outcome, Trainer
+from tests.canary import pickled_canary
 from tests.training.conftest import copying_data
 
 SIZES = {
@@ -501,23 +501,13 @@ def test_a_disk_too_small_is_known_before_the_first_update(
     train(data, tmp_path / "run", config("transformer", "model_size=64"), stop_at=1)
 
 
-class Canary:
-    """Whoever unpickles it makes a folder."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.path),)
-
-
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 @pytest.mark.parametrize("file", ["weights.safetensors", "optimizer.safetensors", "progress.json", "run.json"])
 def test_a_pickle_in_a_run_is_never_run(data: DataDirectory, tmp_path: Path, file: str, protocol: int) -> None:
     train(data, tmp_path / "run", config(), stop_at=3)
     training = tmp_path / "run" / "training"
     for path in training.rglob(file):
-        path.write_bytes(pickle.dumps(Canary(tmp_path / "canary"), protocol))
+        path.write_bytes(pickled_canary(tmp_path / "canary", protocol))
     with pytest.raises(ModelError, match="damaged"):
         train(data, tmp_path / "run", config(), resume=True)
     assert not (tmp_path / "canary").exists()
