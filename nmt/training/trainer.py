@@ -54,7 +54,7 @@ class Outcome:
     progress: Progress
     best: Candidate | None
     begun: bool = True
-    """False if it was stopped before anything was read or written."""
+    """False if nothing was done: it was complete already, or stopped before anything was read or written."""
 
 
 class Trainer:

@@ -223,7 +223,6 @@ def system_calls(budget: Budget, folder: Path) -> Findings:
     shutil.rmtree(out)
     cases = [(call, number, saved, None) for call, number, saved in numbered(calls, out)]
     cases += [(call, number, saved, FAILURES[call]) for call, number, saved, _ in cases if call in FAILURES]
-    found.check(max(saved for _, _, saved, _ in cases) == 3, "not every save was seen")
     found.counts["calls there are"] = len(cases)
     random.Random(1).shuffle(cases)
     for case in budget:
