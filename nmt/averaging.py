@@ -48,11 +48,49 @@ def average_models(
             origins.append(_origin(other))
             yield named_weights(other.model)
 
-    set_weights(first.model, mean_weights(each()), out / WEIGHTS)
-    facts = _facts(first.manifest) | {"averaged": origins}
-    with atomic_directory(out, replace=replace) as temporary:
-        save_model(temporary, first.model, first.config, first.tokenizers, facts, dtype=dtype)
+    _write(first, mean_weights(each()), origins, out, replace=replace, dtype=dtype)
     return first
+
+
+def average_checkpoints(
+    directory: Path,
+    checkpoints: Mapping[int, Mapping[str, Tensor]],
+    out: Path,
+    *,
+    replace: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write the model in `directory` with the mean of weights that it had during its training.
+
+    Args:
+        directory: a model directory.
+        checkpoints: weights by update.
+        out: the new model directory.
+        replace: whether `out` may be replaced if it is not empty.
+        dtype: of the stored weights.
+
+    Raises:
+        ModelError: `directory` holds no whole model, or one of another shape.
+        UsageError: `out` is not empty.
+    """
+    refuse_non_empty(out, replace=replace)
+    origins = [f"update {update}" for update in sorted(checkpoints)]
+    _write(load_model(directory), mean_weights(checkpoints.values()), origins, out, replace=replace, dtype=dtype)
+
+
+def _write(
+    of: LoadedModel,
+    weights: Mapping[str, Tensor],
+    origins: Sequence[Any],
+    out: Path,
+    *,
+    replace: bool,
+    dtype: torch.dtype,
+) -> None:
+    set_weights(of.model, weights, out / WEIGHTS)
+    facts = _facts(of.manifest) | {"averaged": origins}
+    with atomic_directory(out, replace=replace) as temporary:
+        save_model(temporary, of.model, of.config, of.tokenizers, facts, dtype=dtype)
 
 
 def mean_weights(models: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:

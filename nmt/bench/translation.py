@@ -106,8 +106,8 @@ def _time_parts(translator: Translator, lines: Sequence[str], device: torch.devi
         stack.enter_context(watch.watching(translator.tokenizers.source, "encode_batch", "tokenisation"))
         stack.enter_context(watch.watching(engine, "search", "search"))
         if isinstance(engine, TorchEngine):
-            stack.enter_context(watch.watching(engine.model, "encode", "encoder"))
-            stack.enter_context(watch.watching(engine.model, "step", "decoder"))
+            stack.enter_context(watch.watching(engine.replicas[0].model, "encode", "encoder"))
+            stack.enter_context(watch.watching(engine.replicas[0].model, "step", "decoder"))
         with watch.part("text"):
             translator.translate(lines)
     return watch.seconds

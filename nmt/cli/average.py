@@ -6,12 +6,15 @@ from typing import Annotated
 import typer
 
 from nmt.cli import console
-from nmt.errors import UsageError
+from nmt.errors import ModelError, UsageError
 
 
 def average(
     models: Annotated[list[Path], typer.Argument(metavar="MODEL", help="Model directories to average.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Model directory to write.", show_default=False)],
+    checkpoints: Annotated[
+        bool, typer.Option("--checkpoints", help="Of one model: the best checkpoints that its training kept.")
+    ] = False,
     half: Annotated[bool, typer.Option("--half", help="Store 16-bit weights: half the size.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the output directory if it is not empty.")] = False,
 ) -> None:
@@ -19,18 +22,40 @@ def average(
 
     Examples:
         nmt average checkpoints/run-1 checkpoints/run-2 --out checkpoints/mean
+        nmt average checkpoints/run-1 --checkpoints --out checkpoints/mean
         nmt average checkpoints/demo --half --out checkpoints/demo-small
 
     The scores in the models' manifests are not carried over: evaluate the mean. With one model and --half,
     that model is stored in half the space.
+
+    `nmt train` ends with the mean of its best checkpoints if that has the higher validation BLEU, greedy; with
+    --checkpoints there it is in any case.
     """
     import torch
 
-    from nmt.averaging import average_models
+    from nmt.averaging import average_checkpoints, average_models
 
     for model in models:
         if out.resolve() in (model.resolve(), *model.resolve().parents):
             raise UsageError(f"--out {out} holds the model {model}: choose another directory")
     dtype = torch.float16 if half else torch.float32
-    average_models(models, out, replace=force, dtype=dtype)
-    console.note(f"{out}: the mean of {len(models)} model{'s' if len(models) > 1 else ''}")
+    if not checkpoints:
+        average_models(models, out, replace=force, dtype=dtype)
+        console.note(f"{out}: the mean of {len(models)} model{'s' if len(models) > 1 else ''}")
+        return
+    if len(models) > 1:
+        raise UsageError("--checkpoints takes those of one model: name one")
+    from nmt.training.state import RunDirectory
+
+    run = RunDirectory(models[0])
+    whole, troubles = run.read_candidates(run.newest())
+    for trouble in troubles:
+        console.warn(trouble)
+    if len(whole) < 2:
+        raise ModelError(
+            f"{models[0]} kept {len(whole) or 'no'} whole checkpoint{'s'[len(whole) == 1 :]}: nothing to average"
+        )
+    average_checkpoints(models[0], whole, out, replace=force, dtype=dtype)
+    console.note(
+        f"{out}: the mean of the checkpoints at {', '.join(f'{update:,}' for update in sorted(whole))} updates"
+    )

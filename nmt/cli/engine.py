@@ -28,6 +28,8 @@ class EngineChoice:
     precision: str | None = None
     """`fp32` if not given; an export has its own."""
     batch_tokens: int | None = None
+    spread: bool = False
+    """`auto` and `cuda` are all CUDA devices, not one."""
     keep_attention: bool = False
     """Leave the attention with every hypothesis."""
 
@@ -79,7 +81,8 @@ def _load_ctranslate2(path: Path, choice: EngineChoice) -> "tuple[Engine, Tokeni
     for name, digest in own.items():  # once more: what was read is what was verified
         verify_file(path, name, digest)
     batch_tokens = choice.batch_tokens or BATCH_TOKENS
-    return CTranslate2Engine(path, tokenizers, device=choice.device, batch_tokens=batch_tokens), tokenizers
+    engine = CTranslate2Engine(path, tokenizers, device=choice.device, spread=choice.spread, batch_tokens=batch_tokens)
+    return engine, tokenizers
 
 
 def _against_ctranslate2(path: Path, options: "DecodingOptions", choice: EngineChoice, longest: int) -> str | None:
@@ -116,9 +119,14 @@ def _against_ctranslate2(path: Path, options: "DecodingOptions", choice: EngineC
 
 def _load_torch(path: Path, choice: EngineChoice) -> "tuple[Engine, TokenizerPair]":
     from nmt.engines.pytorch import TorchEngine
+    from nmt.nn.device import select_devices
 
     loaded, settings = _load_model(path, choice)
-    return TorchEngine(loaded.model, keep_attention=choice.keep_attention, **settings), loaded.tokenizers
+    others = (
+        [device for device in select_devices(choice.device) if device != settings["device"]] if choice.spread else []
+    )
+    engine = TorchEngine(loaded.model, others=others, keep_attention=choice.keep_attention, **settings)
+    return engine, loaded.tokenizers
 
 
 def load_scorer(model: Path | None, choice: EngineChoice) -> "Scorer":

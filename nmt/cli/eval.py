@@ -54,7 +54,7 @@ def evaluate(
         int | None, typer.Option("--batch-tokens", min=1, help="Source tokens a batch.", show_default="4096")
     ] = None,
     device: Annotated[
-        str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", show_default="auto")
+        str | None, typer.Option("--device", help="auto, cpu, cuda (all GPUs) or cuda:N.", show_default="auto")
     ] = None,
     precision: Annotated[
         str | None, typer.Option("--precision", help="auto, fp32 or bf16.", show_default="fp32")
@@ -264,6 +264,7 @@ def _translate(where: Where, search: dict[str, Any], *, examples: bool) -> _Done
         device=search["--device"] or "auto",
         precision=search["--precision"],
         batch_tokens=search["--batch-tokens"],
+        spread=True,
     )
     translator = load_translator(path, options, choice)
     with console.progress_bar("translating") as progress:

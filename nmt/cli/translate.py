@@ -77,7 +77,7 @@ def translate(
     batch_tokens: Annotated[
         int | None, typer.Option(min=1, help="Source tokens a batch.", show_default="4096; ctranslate2: 1024")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda (all GPUs) or cuda:N.")] = "auto",
     precision: Annotated[
         str | None,
         typer.Option(
@@ -115,7 +115,12 @@ def translate(
         no_repeat_ngram=no_repeat_ngram,
     )
     choice = EngineChoice(
-        engine=engine, device=device, precision=precision, batch_tokens=batch_tokens, keep_attention=alignments
+        engine=engine,
+        device=device,
+        precision=precision,
+        batch_tokens=batch_tokens,
+        spread=True,
+        keep_attention=alignments,
     )
     inputs = [Input(path, max_bytes=MAX_LINE_BYTES) for path in files or [STDIN]]
     with open_output(out, inputs) as write:

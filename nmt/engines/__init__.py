@@ -19,7 +19,7 @@ class Engine(Protocol):
 
     @property
     def device(self) -> str:
-        """`cpu`, `cuda` or `cuda:N`."""
+        """`cpu`, `cuda` or `cuda:N`; several joined by commas."""
 
     batch_tokens: int
     """Source tokens of a batch, padding included."""

@@ -109,6 +109,7 @@ class CTranslate2Engine:
         directory: a model directory.
         tokenizers: of the model.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        spread: whether `auto` and `cuda` are all CUDA devices, not one.
         batch_tokens: source tokens of a batch.
         threads: batches at work at a time, on a CPU; 0 for all cores that this process may use.
 
@@ -126,6 +127,7 @@ class CTranslate2Engine:
         tokenizers: TokenizerPair,
         *,
         device: str = "auto",
+        spread: bool = False,
         batch_tokens: int = BATCH_TOKENS,
         threads: int = 0,
     ) -> None:
@@ -134,16 +136,16 @@ class CTranslate2Engine:
             raise ModelError(f"{directory} has no export for CTranslate2: make one with nmt export -m {directory}")
         _verify(directory, export)
         library = import_ctranslate2()
-        kind, index = _device(library, device)
+        kind, numbers = _device(library, device, spread=spread)
         self._translator = library.Translator(
             str(directory / FOLDER),
             device=kind,
-            device_index=index,
+            device_index=numbers,
             inter_threads=(threads or _cores()) if kind == "cpu" else 1,
             intra_threads=1,
         )
         _verify(directory, export)  # once more: what was opened is what was verified
-        self.device = kind if kind == "cpu" else f"{kind}:{index}"
+        self.device = kind if kind == "cpu" else ",".join(f"{kind}:{number}" for number in numbers)
         computed = str(self._translator.compute_type)
         self.precision = _PRECISIONS.get(computed, computed)
         self.batch_tokens = batch_tokens
@@ -222,16 +224,16 @@ class CTranslate2Engine:
         return Hypothesis(tokens, score * length**options.length_penalty, None)
 
 
-def _device(library: Any, name: str) -> tuple[str, int]:
+def _device(library: Any, name: str, *, spread: bool) -> tuple[str, list[int]]:
     kind, _, index = name.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (index and not index.isdecimal()):
         raise UsageError(f"unknown device '{name}': choose auto, cpu, cuda or cuda:N")
     count = library.get_cuda_device_count()
     if kind == "cpu" or (kind == "auto" and not count):
-        return "cpu", 0
+        return "cpu", [0]
     if int(index or 0) >= count:
         raise DeviceError(f"device '{name}' is not there for CTranslate2; use --device cpu")
-    return "cuda", int(index or 0)
+    return "cuda", list(range(count)) if spread and not index else [int(index or 0)]
 
 
 def _cores() -> int:

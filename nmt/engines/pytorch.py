@@ -1,11 +1,13 @@
 """Our own searches, on torch: every architecture, every option."""
 
+import copy
+import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +27,13 @@ BATCH_TOKENS: Final = 4096
 LEAST_TOKENS: Final = 512
 """Source tokens that are worth a batch of their own."""
 
-_Work = Callable[[np.ndarray, Tick], list[list[Hypothesis]]]
+
+class _Replica(NamedTuple):
+    model: Seq2Seq[Any]
+    device: torch.device
+
+
+_Work = Callable[[np.ndarray, _Replica, Tick], list[list[Hypothesis]]]
 
 
 class _LeftError(Exception):
@@ -41,6 +49,7 @@ class TorchEngine:
     Args:
         model: any architecture; put into evaluation mode while it works.
         device: where the model is; by default that of its first weight.
+        others: further devices that work beside it, on a copy of the model each.
         precision: `fp32`, or `bf16` for matrix products in bfloat16.
         batch_tokens: source tokens of a batch, padding included, or on a CPU of the batches that are at work at a time,
             if they are not too few; a beam makes `beam_size` rows of each.
@@ -54,23 +63,25 @@ class TorchEngine:
         model: Seq2Seq[Any],
         *,
         device: torch.device | None = None,
+        others: Sequence[torch.device] = (),
         precision: str = "fp32",
         batch_tokens: int = BATCH_TOKENS,
         keep_attention: bool = False,
     ) -> None:
-        self.model = model
         first = next(model.parameters(), None)
-        self.place = device or (torch.device("cpu") if first is None else first.device)
-        if self.place.type == "cpu":
+        device = device or (torch.device("cpu") if first is None else first.device)
+        if device.type == "cpu":
             reuse_memory()
+        self.replicas = [_Replica(model, device)]
+        self.replicas += [_Replica(copy.deepcopy(model).to(other), other) for other in others]
         self.precision = precision
         self.batch_tokens = batch_tokens
         self.keep_attention = keep_attention
 
     @property
     def device(self) -> str:
-        """`cpu`, `cuda` or `cuda:N`."""
-        return str(self.place)
+        """`cpu`, `cuda` or `cuda:N`; several joined by commas."""
+        return ",".join(str(replica.device) for replica in self.replicas)
 
     def search(
         self, sentences: Sequence[tuple[int, ...]], options: DecodingOptions, progress: Progress | None = None
@@ -81,10 +92,10 @@ class TorchEngine:
         batches = length_batches(lengths, self._budget(int(lengths.sum())))[::-1]
         done = 0
 
-        def found(batch: np.ndarray, tick: Tick) -> list[list[Hypothesis]]:
-            return self._search([sentences[i] for i in batch], options, tick)
+        def found(batch: np.ndarray, replica: _Replica, tick: Tick) -> list[list[Hypothesis]]:
+            return self._search([sentences[i] for i in batch], options, replica, tick)
 
-        with evaluating(self.model):
+        with evaluating(*(replica.model for replica in self.replicas)):
             for batch, part in self._each(found, batches):
                 for i, hypotheses in zip(batch, part, strict=True):
                     results[i] = hypotheses
@@ -93,36 +104,47 @@ class TorchEngine:
                     progress(done, len(sentences))
         return results
 
+    def _workers(self) -> int:
+        """Batches that can be at work at a time: one a device, or on a CPU one a thread."""
+        devices = len(self.replicas)
+        return torch.get_num_threads() if devices == 1 and self.replicas[0].device.type == "cpu" else devices
+
     def _budget(self, tokens: int) -> int:
-        """Source tokens of a batch, for so many in all: where several are at work, they share `batch_tokens`."""
-        threads = torch.get_num_threads() if self.place.type == "cpu" else 1
-        return min(self.batch_tokens, max(LEAST_TOKENS, min(tokens, self.batch_tokens) // threads))
+        """Source tokens of a batch, for so many in all: the threads of a CPU share `batch_tokens`."""
+        room = min(tokens, self.batch_tokens * len(self.replicas))
+        return min(self.batch_tokens, max(LEAST_TOKENS, room // self._workers()))
 
     def _each(self, work: _Work, batches: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, list[list[Hypothesis]]]]:
-        """Each batch with what `work` gives for it; on a CPU as many at a time as it has threads.
+        """Each batch with what `work` gives for it; on each device one at a time, on a CPU one a thread.
 
         Many operations of a search are too small to be shared by threads, or are not shared at all. Batches for which
         memory does not suffice beside the others are searched again when those have ended. Who leaves before the end
         stops them all within a step.
         """
         threads = torch.get_num_threads()
-        workers = min(threads, len(batches)) if self.place.type == "cpu" else 1
+        workers = min(self._workers(), len(batches))
         left, too_large = threading.Event(), []
+        idle: queue.SimpleQueue[_Replica] = queue.SimpleQueue()
+        for number in range(workers):
+            idle.put(self.replicas[number % len(self.replicas)])
 
         def tick() -> None:
             if left.is_set():
                 raise _LeftError
 
         def attempt(batch: np.ndarray) -> list[list[Hypothesis]] | None:
+            replica = idle.get()
             try:
-                return work(batch, tick)
+                return work(batch, replica, tick)
             except DeviceError:
                 return None
+            finally:
+                idle.put(replica)
 
         if workers < 2:
-            yield from ((batch, work(batch, nothing)) for batch in batches)
+            yield from ((batch, work(batch, self.replicas[0], nothing)) for batch in batches)
             return
-        torch.set_num_threads(threads // workers)
+        torch.set_num_threads(max(1, threads // workers))
         try:
             with ThreadPoolExecutor(workers) as pool:
                 try:
@@ -135,15 +157,15 @@ class TorchEngine:
                     left.set()
         finally:
             torch.set_num_threads(threads)
-        yield from ((batch, work(batch, nothing)) for batch in too_large)
+        yield from ((batch, work(batch, self.replicas[0], nothing)) for batch in too_large)
 
     def _search(
-        self, sentences: Sequence[tuple[int, ...]], options: DecodingOptions, tick: Tick
+        self, sentences: Sequence[tuple[int, ...]], options: DecodingOptions, replica: _Replica, tick: Tick
     ) -> list[list[Hypothesis]]:
         """Hypotheses of one batch; where memory does not suffice, of its halves."""
         try:
-            with autocast(self.place, self.precision):
-                found = search(self.model, *pad_source(sentences, self.place), options, tick)
+            with autocast(replica.device, self.precision):
+                found = search(replica.model, *pad_source(sentences, replica.device), options, tick)
             return [[self._kept(hypothesis) for hypothesis in hypotheses] for hypotheses in found]
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -152,7 +174,8 @@ class TorchEngine:
                 what = f"one sentence of {len(sentences[0])} tokens"
                 raise DeviceError(f"out of memory translating {what}: use a smaller --beam") from error
         half = len(sentences) // 2
-        return self._search(sentences[:half], options, tick) + self._search(sentences[half:], options, tick)
+        parts = (self._search(part, options, replica, tick) for part in (sentences[:half], sentences[half:]))
+        return [hypotheses for part in parts for hypotheses in part]
 
     def _kept(self, hypothesis: Hypothesis) -> Hypothesis:
         attention = hypothesis.attention if self.keep_attention else None
@@ -160,11 +183,13 @@ class TorchEngine:
 
 
 @contextmanager
-def evaluating(model: Seq2Seq[Any]) -> Iterator[None]:
-    """Put a model into evaluation mode for a while."""
-    training = model.training
-    model.eval()
+def evaluating(*models: Seq2Seq[Any]) -> Iterator[None]:
+    """Put models into evaluation mode for a while."""
+    before = [model.training for model in models]
+    for model in models:
+        model.eval()
     try:
         yield
     finally:
-        model.train(training)
+        for model, training in zip(models, before, strict=True):
+            model.train(training)

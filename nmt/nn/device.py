@@ -38,6 +38,14 @@ def select_device(name: str, *, local: int = 0) -> torch.device:
     return torch.device(kind, number)
 
 
+def select_devices(name: str) -> list[torch.device]:
+    """As `select_device`, but `cuda` and `auto` mean every CUDA device that is there."""
+    first = select_device(name)
+    if first.type == "cpu" or ":" in name:
+        return [first]
+    return [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+
+
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether matrix products in bfloat16 run on units made for them."""
     if device.type == "cuda":

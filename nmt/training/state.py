@@ -318,6 +318,28 @@ class RunDirectory:
         """Where a candidate's weights lie."""
         return self.candidates / f"update-{candidate.update:08}.safetensors"
 
+    def newest(self) -> Progress:
+        """How far the newest whole checkpoint had come.
+
+        Raises:
+            ModelError: there is none.
+        """
+        for path in self._newest_first():
+            with contextlib.suppress(ModelError):
+                return self._read(path)[0]
+        raise ModelError(f"no checkpoint of a training is in {self.path.parent}")
+
+    def read_candidates(self, progress: Progress) -> tuple[dict[int, dict[str, Tensor]], list[str]]:
+        """Weights of the candidates by update, and why damaged ones were passed over."""
+        whole: dict[int, dict[str, Tensor]] = {}
+        troubles: list[str] = []
+        for candidate in progress.candidates:
+            try:
+                whole[candidate.update] = read_tensors(self.candidate_path(candidate), sha256=candidate.sha256)
+            except ModelError as error:
+                troubles.append(f"{error}: averaging without it")
+        return whole, troubles
+
     def keep_candidate(self, progress: Progress, candidate: Candidate, model: Seq2Seq[Any], *, most: int) -> bool:
         """Rank a candidate, save it if it is among the best `most`; whether it is the very best."""
         ranked = sorted([*progress.candidates, candidate], key=lambda c: (-c.bleu, c.update))[:most]

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import Tensor
 
 from nmt import __version__
 from nmt.averaging import mean_weights
 from nmt.batching import Planned, batch_stream
-from nmt.checkpoint import named_weights, read_tensors, save_model, set_weights
+from nmt.checkpoint import named_weights, save_model, set_weights
 from nmt.config import RunConfig
 from nmt.dataset import DataDirectory
-from nmt.errors import DataError, ModelError, NMTError, UsageError
+from nmt.errors import DataError, NMTError, UsageError
 from nmt.metrics.base import Score
 from nmt.models.factory import build_model
 from nmt.nn.device import reuse_memory, select_device, select_precision, set_threads
@@ -303,7 +302,9 @@ class Trainer:
         """Replace the exported model by the mean of the best candidates if that translates better."""
         if self.options.average_best < 2:
             return
-        whole = self._whole_candidates() if self.ranks.leads else {}
+        whole, troubles = self.directory.read_candidates(self.progress) if self.ranks.leads else ({}, [])
+        for trouble in troubles:
+            self.report({"type": "warning", "message": trouble})
         updates: list[int] = self.ranks.gather(list(whole))[0]
         if len(updates) < 2:
             return
@@ -320,17 +321,6 @@ class Trainer:
                 self._export(score, averaged=updates)
         finally:
             set_weights(self.model, current, self.directory.path)
-
-    def _whole_candidates(self) -> dict[int, dict[str, Tensor]]:
-        """Weights of the candidates by update; a damaged one is passed over with a warning."""
-        whole = {}
-        for candidate in self.progress.candidates:
-            try:
-                path = self.directory.candidate_path(candidate)
-                whole[candidate.update] = read_tensors(path, sha256=candidate.sha256)
-            except ModelError as error:
-                self.report({"type": "warning", "message": f"{error}: averaging without it"})
-        return whole
 
     def _export(self, score: Score, *, averaged: Sequence[int] = ()) -> None:
         """Write the model directory; `averaged` names the updates whose weights were averaged, if they were."""

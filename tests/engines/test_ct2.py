@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from nmt.checkpoint import load_model
 from nmt.cli import app, frame
 from nmt.config import DecodingOptions
 from nmt.decoding.forced import forced_scores
+from nmt.engines import ct2
 from nmt.engines.ct2 import (
     EXPORT,
     FOLDER,
@@ -252,3 +254,18 @@ def test_translations_of_whole_lines_are_the_same(exported):
     ]
     assert texts[0] == texts[1]
     assert torch.is_inference_mode_enabled() is False
+
+
+@pytest.mark.parametrize(
+    ("name", "spread", "expected"),
+    [
+        ("auto", True, ("cuda", [0, 1])),
+        ("cuda", True, ("cuda", [0, 1])),
+        ("cuda", False, ("cuda", [0])),
+        ("cuda:1", True, ("cuda", [1])),
+        ("cpu", True, ("cpu", [0])),
+    ],
+)
+def test_cuda_without_a_number_is_every_gpu_where_that_is_asked_for(name, spread, expected):
+    library = SimpleNamespace(get_cuda_device_count=lambda: 2)
+    assert ct2._device(library, name, spread=spread) == expected

@@ -37,9 +37,10 @@ def sentences(loaded):
 class Watched(TorchEngine):
     """An engine that notes where its batches are searched."""
 
-    def _search(self, sentences, options, tick):
+    def _search(self, sentences, options, replica, tick):
         vars(self).setdefault("seen", []).append((threading.current_thread(), torch.get_num_threads()))
-        return super()._search(sentences, options, tick)
+        vars(self).setdefault("models", []).append(replica.model)
+        return super()._search(sentences, options, replica, tick)
 
 
 def tokens(found):
@@ -90,12 +91,33 @@ def test_batches_at_work_share_the_memory(loaded, sentences, threads):
     assert TorchEngine(loaded.model, batch_tokens=4096)._budget(10**6) == 4096
 
 
+def test_devices_work_beside_each_other_on_copies_of_the_model(loaded, sentences, threads):
+    class Both(Watched):
+        """No batch ends before each copy has one."""
+
+        def _search(self, sentences, options, replica, tick):
+            self.barrier.wait(20)
+            return super()._search(sentences, options, replica, tick)
+
+    threads(1)
+    engine = Both(loaded.model, others=[torch.device("cpu")], batch_tokens=140)
+    engine.barrier = threading.Barrier(2)
+    assert engine.device == "cpu,cpu"
+    assert engine._budget(10**6) == 140
+    found = engine.search(sentences, OPTIONS)
+    assert tokens(found) == tokens(TorchEngine(loaded.model).search(sentences, OPTIONS))
+    assert len(engine.models) == 2
+    assert {id(model) for model in engine.models} == {id(replica.model) for replica in engine.replicas}
+    assert engine.replicas[0].model is loaded.model
+    assert not any(replica.model.training for replica in engine.replicas) or loaded.model.training
+
+
 def test_what_memory_does_not_suffice_for_beside_others_is_searched_alone(loaded, sentences, threads):
     class Scarce(Watched):
-        def _search(self, sentences, options, tick):
+        def _search(self, sentences, options, replica, tick):
             if threading.current_thread() is not threading.main_thread() and len(sentences[0]) > 20:
                 raise DeviceError("out of memory")
-            return super()._search(sentences, options, tick)
+            return super()._search(sentences, options, replica, tick)
 
     threads(2)
     engine = Scarce(loaded.model, batch_tokens=1)
@@ -107,10 +129,10 @@ def test_what_memory_does_not_suffice_for_beside_others_is_searched_alone(loaded
 class Endless(Watched):
     """The first batch fails once the second is under way, which would never end by itself."""
 
-    def _search(self, sentences, options, tick):
+    def _search(self, sentences, options, replica, tick):
         with self.lock:
             first = not vars(self).get("seen")
-            super()._search(sentences[:1], options, tick)
+            super()._search(sentences[:1], options, replica, tick)
         if first:
             assert self.under_way.wait(20)
             raise self.error
