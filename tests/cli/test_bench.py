@@ -32,10 +32,11 @@ def test_training_as_json(nmt):
 
 def test_translation_is_timed(nmt, model, tmp_path):
     (tmp_path / "text.fr").write_text("Un homme marche.\n\nDeux enfants.\n" * 3, encoding="utf-8")
-    command = ["bench", "translate", "-m", model, tmp_path / "text.fr", "--beam", "2"]
-    assert "lines/s" in nmt(*command).out
-    document = json.loads(nmt(*command, "--json").out)
-    assert (document["kind"], document["lines"], document["beam"]) == ("translate", 9, 2)
+    (tmp_path / "word.fr").write_text("Oui\n", encoding="utf-8")
+    command = ["bench", "translate", "-m", model, "--beam", "1"]
+    assert "lines/s" in nmt(*command, tmp_path / "word.fr").out
+    document = json.loads(nmt(*command, tmp_path / "text.fr", "--json").out)
+    assert (document["kind"], document["lines"], document["beam"]) == ("translate", 9, 1)
     assert tuple(document["milliseconds_per_line"]) == TRANSLATION_PARTS
     assert document["lines_per_second"] * document["seconds"] == pytest.approx(9)
 

@@ -119,7 +119,7 @@ def wait_for_checkpoint(out: Path, seen: set[Path]) -> None:
         time.sleep(0.02)
 
 
-SETTINGS = [*QUICK, "--set", "eval_every=60", "--max-updates", 120]
+SETTINGS = [*QUICK, "--set", "eval_every=30", "--max-updates", 60]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from nmt.engines.pytorch import TorchEngine
 from nmt.errors import DeviceError
 from tests.tiny import SENTENCES, tiny_model
 
-OPTIONS = DecodingOptions(beam_size=2, max_length_extra=5)
+OPTIONS = DecodingOptions(beam_size=2, max_length_ratio=0.3, max_length_extra=5)
 
 
 @pytest.fixture
