@@ -57,6 +57,7 @@ def average_checkpoints(
     checkpoints: Mapping[int, Mapping[str, Tensor]],
     out: Path,
     *,
+    training: Mapping[str, Any],
     replace: bool = False,
     dtype: torch.dtype = torch.float32,
 ) -> None:
@@ -66,6 +67,7 @@ def average_checkpoints(
         directory: a model directory.
         checkpoints: weights by update.
         out: the new model directory.
+        training: what they took, in place of what the model in `directory` took.
         replace: whether `out` may be replaced if it is not empty.
         dtype: of the stored weights.
 
@@ -75,7 +77,9 @@ def average_checkpoints(
     """
     refuse_non_empty(out, replace=replace)
     origins = [f"update {update}" for update in sorted(checkpoints)]
-    _write(load_model(directory), mean_weights(checkpoints.values()), origins, out, replace=replace, dtype=dtype)
+    model = load_model(directory)
+    model.manifest["training"] = {**model.manifest.get("training", {}), **training}
+    _write(model, mean_weights(checkpoints.values()), origins, out, replace=replace, dtype=dtype)
 
 
 def _write(

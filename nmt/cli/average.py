@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from nmt.cli import console
-from nmt.errors import ModelError, UsageError
+from nmt.errors import UsageError
 
 
 def average(
@@ -33,8 +33,10 @@ def average(
     """
     import torch
 
-    from nmt.averaging import average_checkpoints, average_models
+    from nmt.averaging import average_models
 
+    if checkpoints and len(models) > 1:
+        raise UsageError("--checkpoints takes those of one model: name one")
     for model in models:
         if out.resolve() in (model.resolve(), *model.resolve().parents):
             raise UsageError(f"--out {out} holds the model {model}: choose another directory")
@@ -43,19 +45,9 @@ def average(
         average_models(models, out, replace=force, dtype=dtype)
         console.note(f"{out}: the mean of {len(models)} model{'s' if len(models) > 1 else ''}")
         return
-    if len(models) > 1:
-        raise UsageError("--checkpoints takes those of one model: name one")
-    from nmt.training.state import RunDirectory
+    from nmt.training.averaging import average_run
 
-    run = RunDirectory(models[0])
-    whole, troubles = run.read_candidates(run.newest())
+    updates, troubles = average_run(models[0], out, replace=force, dtype=dtype)
     for trouble in troubles:
         console.warn(trouble)
-    if len(whole) < 2:
-        raise ModelError(
-            f"{models[0]} kept {len(whole) or 'no'} whole checkpoint{'s'[len(whole) == 1 :]}: nothing to average"
-        )
-    average_checkpoints(models[0], whole, out, replace=force, dtype=dtype)
-    console.note(
-        f"{out}: the mean of the checkpoints at {', '.join(f'{update:,}' for update in sorted(whole))} updates"
-    )
+    console.note(f"{out}: the mean of the checkpoints at {', '.join(f'{update:,}' for update in updates)} updates")

@@ -109,7 +109,7 @@ class CTranslate2Engine:
         directory: a model directory.
         tokenizers: of the model.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        spread: whether `auto` and `cuda` are all CUDA devices, not one.
+        spread: whether `auto` and `cuda` are all CUDA devices, not one; one if they are of several kinds.
         batch_tokens: source tokens of a batch.
         threads: batches at work at a time, on a CPU; 0 for all cores that this process may use.
 
@@ -137,13 +137,19 @@ class CTranslate2Engine:
         _verify(directory, export)
         library = import_ctranslate2()
         kind, numbers = _device(library, device, spread=spread)
-        self._translator = library.Translator(
-            str(directory / FOLDER),
-            device=kind,
-            device_index=numbers,
-            inter_threads=(threads or _cores()) if kind == "cpu" else 1,
-            intra_threads=1,
-        )
+        workers = (threads or _cores()) if kind == "cpu" else 1
+
+        def opened() -> Any:
+            folder = str(directory / FOLDER)
+            return library.Translator(folder, device=kind, device_index=numbers, inter_threads=workers, intra_threads=1)
+
+        try:
+            self._translator = opened()
+        except ValueError:  # it refuses GPUs of several kinds
+            if len(numbers) == 1:
+                raise
+            numbers = numbers[:1]
+            self._translator = opened()
         _verify(directory, export)  # once more: what was opened is what was verified
         self.device = kind if kind == "cpu" else ",".join(f"{kind}:{number}" for number in numbers)
         computed = str(self._translator.compute_type)

@@ -49,7 +49,8 @@ class TorchEngine:
     Args:
         model: any architecture; put into evaluation mode while it works.
         device: where the model is; by default that of its first weight.
-        others: further devices that work beside it, on a copy of the model each.
+        others: further devices that work beside it where there are several batches, each on a copy of the model
+            that is made for the first of them.
         precision: `fp32`, or `bf16` for matrix products in bfloat16.
         batch_tokens: source tokens of a batch, padding included, or on a CPU of the batches that are at work at a time,
             if they are not too few; a beam makes `beam_size` rows of each.
@@ -73,7 +74,7 @@ class TorchEngine:
         if device.type == "cpu":
             reuse_memory()
         self.replicas = [_Replica(model, device)]
-        self.replicas += [_Replica(copy.deepcopy(model).to(other), other) for other in others]
+        self._others = list(others)
         self.precision = precision
         self.batch_tokens = batch_tokens
         self.keep_attention = keep_attention
@@ -81,7 +82,7 @@ class TorchEngine:
     @property
     def device(self) -> str:
         """`cpu`, `cuda` or `cuda:N`; several joined by commas."""
-        return ",".join(str(replica.device) for replica in self.replicas)
+        return ",".join(str(device) for device in [*(replica.device for replica in self.replicas), *self._others])
 
     def search(
         self, sentences: Sequence[tuple[int, ...]], options: DecodingOptions, progress: Progress | None = None
@@ -95,6 +96,7 @@ class TorchEngine:
         def found(batch: np.ndarray, replica: _Replica, tick: Tick) -> list[list[Hypothesis]]:
             return self._search([sentences[i] for i in batch], options, replica, tick)
 
+        self._copy_for(len(batches))
         with evaluating(*(replica.model for replica in self.replicas)):
             for batch, part in self._each(found, batches):
                 for i, hypotheses in zip(batch, part, strict=True):
@@ -104,22 +106,40 @@ class TorchEngine:
                     progress(done, len(sentences))
         return results
 
+    def _copy_for(self, batches: int) -> None:
+        """Copy the model to other devices, until each batch could have its own.
+
+        Raises:
+            DeviceError: a device cannot take it.
+        """
+        while self._others and len(self.replicas) < batches:
+            other = self._others[0]
+            try:
+                self.replicas.append(_Replica(copy.deepcopy(self.replicas[0].model).to(other), other))
+            except RuntimeError as error:
+                what = str(error).partition("\n")[0]
+                raise DeviceError(f"device {other} cannot be used ({what}): name another with --device") from error
+            del self._others[0]
+
     def _workers(self) -> int:
         """Batches that can be at work at a time: one a device, or on a CPU one a thread."""
-        devices = len(self.replicas)
+        devices = len(self.replicas) + len(self._others)
         return torch.get_num_threads() if devices == 1 and self.replicas[0].device.type == "cpu" else devices
 
     def _budget(self, tokens: int) -> int:
-        """Source tokens of a batch, for so many in all: the threads of a CPU share `batch_tokens`."""
-        room = min(tokens, self.batch_tokens * len(self.replicas))
+        """Source tokens of a batch, for so many in all.
+
+        Devices share the text; the threads of a CPU share `batch_tokens` as well.
+        """
+        room = min(tokens, self.batch_tokens * (len(self.replicas) + len(self._others)))
         return min(self.batch_tokens, max(LEAST_TOKENS, room // self._workers()))
 
     def _each(self, work: _Work, batches: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, list[list[Hypothesis]]]]:
         """Each batch with what `work` gives for it; on each device one at a time, on a CPU one a thread.
 
         Many operations of a search are too small to be shared by threads, or are not shared at all. Batches for which
-        memory does not suffice beside the others are searched again when those have ended. Who leaves before the end
-        stops them all within a step.
+        the memory of a CPU does not suffice beside the others are searched again when those have ended. Who leaves
+        before the end stops them all within a step.
         """
         threads = torch.get_num_threads()
         workers = min(self._workers(), len(batches))
@@ -137,6 +157,8 @@ class TorchEngine:
             try:
                 return work(batch, replica, tick)
             except DeviceError:
+                if len(self.replicas) > 1:  # it was alone there
+                    raise
                 return None
             finally:
                 idle.put(replica)

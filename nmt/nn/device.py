@@ -39,11 +39,15 @@ def select_device(name: str, *, local: int = 0) -> torch.device:
 
 
 def select_devices(name: str) -> list[torch.device]:
-    """As `select_device`, but `cuda` and `auto` mean every CUDA device that is there."""
+    """As `select_device`, but `cuda` and `auto` mean every CUDA device of one kind: others round otherwise."""
     first = select_device(name)
     if first.type == "cpu" or ":" in name:
         return [first]
-    return [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+    kinds = [
+        (torch.cuda.get_device_name(number), torch.cuda.get_device_capability(number))
+        for number in range(torch.cuda.device_count())
+    ]
+    return [torch.device("cuda", number) for number, kind in enumerate(kinds) if kind == kinds[0]]
 
 
 def has_fast_bf16(device: torch.device) -> bool:

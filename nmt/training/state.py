@@ -281,6 +281,17 @@ class RunDirectory:
 
     def _read(self, path: Path) -> tuple[Progress, dict[str, Tensor], dict[str, Tensor]]:
         """Progress, weights and optimiser state of a checkpoint, each with the hash that it should have."""
+        progress, hashes = self._read_progress(path)
+        try:
+            weights = read_tensors(path / _WEIGHTS, sha256=hashes[_WEIGHTS])
+            state = read_tensors(path / _OPTIMIZER, sha256=hashes[_OPTIMIZER])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"{path} is damaged: {error}") from error
+        return progress, weights, state
+
+    @staticmethod
+    def _read_progress(path: Path) -> tuple[Progress, dict[str, str]]:
+        """Progress of a checkpoint, and the hashes of its tensors."""
         try:
             document = read_json(path / _PROGRESS)
             stated = document.pop("self")
@@ -292,13 +303,9 @@ class RunDirectory:
                     f"{path} has format version {found}, nmt {__version__} goes on from {FORMAT_VERSION}: "
                     "go on with the nmt that wrote it, or train anew"
                 )
-            hashes = document["sha256"]
-            progress = Progress.from_dict(document["progress"])
-            weights = read_tensors(path / _WEIGHTS, sha256=hashes[_WEIGHTS])
-            state = read_tensors(path / _OPTIMIZER, sha256=hashes[_OPTIMIZER])
+            return Progress.from_dict(document["progress"]), document["sha256"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{path} is damaged: {error}") from error
-        return progress, weights, state
 
     def _load(self, path: Path, model: Seq2Seq[Any], optimizer: torch.optim.Optimizer) -> Progress:
         progress, weights, state = self._read(path)
@@ -318,16 +325,23 @@ class RunDirectory:
         """Where a candidate's weights lie."""
         return self.candidates / f"update-{candidate.update:08}.safetensors"
 
-    def newest(self) -> Progress:
-        """How far the newest whole checkpoint had come.
+    def newest(self) -> tuple[Progress, list[str]]:
+        """How far the newest checkpoint had come, and why newer ones were passed over; tensors are not looked at.
 
         Raises:
-            ModelError: there is none.
+            ModelError: there is none, or one is of another version.
         """
+        troubles: list[str] = []
         for path in self._newest_first():
-            with contextlib.suppress(ModelError):
-                return self._read(path)[0]
-        raise ModelError(f"no checkpoint of a training is in {self.path.parent}")
+            try:
+                return self._read_progress(path)[0], troubles
+            except OtherVersionError:
+                raise
+            except ModelError as error:
+                troubles.append(str(error))
+        if troubles:
+            raise ModelError(f"no checkpoint in {self.checkpoints} is whole: {'; '.join(troubles)}")
+        raise ModelError(f"{self.path.parent} holds no checkpoint of a training")
 
     def read_candidates(self, progress: Progress) -> tuple[dict[int, dict[str, Tensor]], list[str]]:
         """Weights of the candidates by update, and why damaged ones were passed over."""

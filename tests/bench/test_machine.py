@@ -40,7 +40,7 @@ def test_the_roof_is_that_of_the_precision():
     assert Peak(100.0, 300.0).of("bf16") == 300.0
     assert Peak(100.0, 300.0).of("fp32") == 100.0
     assert Peak(100.0, None).of("bf16") == 100.0
-    assert measure_peak(torch.device("cpu")).fp32 > 0
+    assert measure_peak(torch.device("cpu")).fp32 > 1e-3
 
 
 class Worker:

@@ -1,8 +1,10 @@
+import shutil
+
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from nmt.checkpoint import load_model, named_weights
-from nmt.training.state import RunDirectory
 from tests.tiny import tiny_model
 
 
@@ -58,41 +60,64 @@ def trained(nmt, data_directory, tmp_path):
     return out
 
 
+def candidates(trained):
+    return sorted((trained / "training" / "candidates").iterdir())
+
+
+def damage(path):
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+
 def test_checkpoints_of_a_training_are_averaged(nmt, trained, tmp_path):
+    whole = {path.stem: load_file(path) for path in candidates(trained)}
+    damage(candidates(trained)[0])
+    newest = trained / "training" / "checkpoints" / "update-00000006"
+    damage(newest / "optimizer.safetensors")  # of no use here
+
     result = nmt("average", trained, "--checkpoints", "--out", tmp_path / "mean")
 
     assert (result.code, result.out) == (0, "")
-    assert result.err == f"{tmp_path / 'mean'}: the mean of the checkpoints at 2, 4, 6 updates\n"
+    warning, note = result.err.splitlines()
+    assert "update-00000002" in warning
+    assert "averaging without it" in warning
+    assert note == f"{tmp_path / 'mean'}: the mean of the checkpoints at 4, 6 updates"
     mean = load_model(tmp_path / "mean")
-    assert mean.manifest["averaged"] == ["update 2", "update 4", "update 6"]
-    run = RunDirectory(trained)
-    kept, troubles = run.read_candidates(run.newest())
-    assert (sorted(kept), troubles) == ([2, 4, 6], [])
+    assert mean.manifest["averaged"] == ["update 4", "update 6"]
+    assert mean.manifest["training"]["updates"] == 6
+    assert "scores" not in mean.manifest
+    parts = [whole["update-00000004"], whole["update-00000006"]]
     for name, value in named_weights(mean.model).items():
-        assert torch.allclose(value, sum(weights[name] for weights in kept.values()) / 3, atol=1e-7), name
+        assert torch.allclose(value, (parts[0][name] + parts[1][name]) / 2, atol=1e-7), name
 
 
-def test_a_damaged_checkpoint_is_left_out_with_a_warning(nmt, trained, tmp_path):
-    candidates = sorted((trained / "training" / "candidates").iterdir())
-    candidates[0].write_bytes(candidates[0].read_bytes()[:-1] + b"?")
+def test_too_few_checkpoints_are_one_line(nmt, trained, tmp_path):
+    for path in candidates(trained)[1:]:
+        path.unlink()
+    one = nmt("average", trained, "--checkpoints", "--out", tmp_path / "mean")
+    for path in (trained / "training" / "checkpoints").glob("*/progress.json"):
+        damage(path)
+    damaged = nmt("average", trained, "--checkpoints", "--out", tmp_path / "mean")
+    shutil.rmtree(trained / "training" / "checkpoints")
+    none = nmt("average", trained, "--checkpoints", "--out", tmp_path / "mean")
+    nowhere = nmt("average", tmp_path / "x", "--checkpoints", "--out", tmp_path / "mean")
 
-    two = nmt("average", trained, "--checkpoints", "--out", tmp_path / "mean")
-    candidates[1].unlink()
-    one = nmt("average", trained, "--checkpoints", "--out", tmp_path / "none")
+    for result, what in (
+        (one, "kept 1 whole checkpoint: nothing to average"),
+        (damaged, "is whole"),
+        (none, "holds no checkpoint"),
+        (nowhere, "no model at"),
+    ):
+        assert result.code == 4, what
+        assert result.err.count("\n") == 1
+        assert what in result.err
+    assert not (tmp_path / "mean").exists()
 
-    assert two.code == 0
-    assert "averaging without it" in two.err
-    assert "at 4, 6 updates" in two.err
-    assert one.code == 4
-    assert "kept 1 whole checkpoint: nothing to average" in one.err
-    assert not (tmp_path / "none").exists()
 
-
-def test_checkpoints_are_those_of_one_training(nmt, trained, model, tmp_path):
+def test_checkpoints_are_those_of_one_training_and_stay(nmt, trained, tmp_path):
     several = nmt("average", trained, trained, "--checkpoints", "--out", tmp_path / "mean")
-    none = nmt("average", model, "--checkpoints", "--out", tmp_path / "mean")
+    inside = nmt("average", trained, "--checkpoints", "--out", trained / "training" / "candidates", "--force")
 
-    assert several.code == 2
+    assert (several.code, inside.code) == (2, 2)
     assert "name one" in several.err
-    assert none.code == 4
-    assert "no checkpoint of a training" in none.err
+    assert "is in the training" in inside.err
+    assert len(candidates(trained)) == 3

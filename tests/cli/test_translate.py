@@ -362,3 +362,27 @@ def test_a_gpu_that_torch_does_not_see_is_mentioned(tmp_path, monkeypatch, capsy
     for device, warnings in (("cpu", 0), ("auto", 1)):
         load_scorer(model, EngineChoice(device=device))
         assert capsys.readouterr().err.count("there is an NVIDIA driver") == warnings
+
+
+@pytest.mark.parametrize(("command", "several"), [("translate", True), ("eval", True), ("bench", False)])
+def test_text_is_spread_over_all_devices(nmt, model, tmp_path, monkeypatch, command, several):
+    made = []
+
+    class Noted(TorchEngine):
+        def __init__(self, *args, **settings):
+            super().__init__(*args, **settings)
+            made.append(self.device)
+
+    devices = [torch.device("cpu"), torch.device("cpu", 1)]
+    monkeypatch.setattr("nmt.nn.device.select_devices", lambda name: devices)
+    monkeypatch.setattr("nmt.engines.pytorch.TorchEngine", Noted)
+    (tmp_path / "a.fr").write_text("Oui\n")
+    arguments = {
+        "translate": [tmp_path / "a.fr"],
+        "eval": ["--src", tmp_path / "a.fr", "--ref", tmp_path / "a.fr"],
+        "bench": ["translate", tmp_path / "a.fr"],
+    }
+    if command == "bench":
+        monkeypatch.setattr("nmt.bench.machine._SECONDS", 0.01)
+    assert nmt(command, *arguments[command], "-m", model, "--engine", "torch", "--beam", 1).code == 0
+    assert made == ["cpu,cpu:1" if several else "cpu"]

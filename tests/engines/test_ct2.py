@@ -269,3 +269,19 @@ def test_translations_of_whole_lines_are_the_same(exported):
 def test_cuda_without_a_number_is_every_gpu_where_that_is_asked_for(name, spread, expected):
     library = SimpleNamespace(get_cuda_device_count=lambda: 2)
     assert ct2._device(library, name, spread=spread) == expected
+
+
+def test_gpus_of_several_kinds_are_not_mixed(exported, monkeypatch):
+    asked = []
+
+    def translator(folder, *, device, device_index, **settings):
+        asked.append(device_index)
+        if len(device_index) > 1:
+            raise ValueError("Cannot use multiple GPUs with different Compute Capabilities for the same model")
+        return SimpleNamespace(compute_type="float32")
+
+    library = SimpleNamespace(get_cuda_device_count=lambda: 2, Translator=translator)
+    monkeypatch.setattr(ct2, "import_ctranslate2", lambda: library)
+    engine = CTranslate2Engine(exported, load_model(exported).tokenizers, spread=True)
+    assert asked == [[0, 1], [0]]
+    assert engine.device == "cuda:0"

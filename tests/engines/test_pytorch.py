@@ -1,3 +1,4 @@
+import copy
 import threading
 import time
 
@@ -97,19 +98,45 @@ def test_devices_work_beside_each_other_on_copies_of_the_model(loaded, sentences
 
         def _search(self, sentences, options, replica, tick):
             self.barrier.wait(20)
+            assert not replica.model.training
             return super()._search(sentences, options, replica, tick)
 
     threads(1)
-    engine = Both(loaded.model, others=[torch.device("cpu")], batch_tokens=140)
+    model = copy.deepcopy(loaded.model).train()
+    engine = Both(model, others=[torch.device("cpu", 0), torch.device("cpu", 1)], batch_tokens=140)
     engine.barrier = threading.Barrier(2)
-    assert engine.device == "cpu,cpu"
+    assert engine.device == "cpu,cpu:0,cpu:1"
     assert engine._budget(10**6) == 140
-    found = engine.search(sentences, OPTIONS)
+    found = engine.search(sentences, OPTIONS)  # two batches: nothing for the third
     assert tokens(found) == tokens(TorchEngine(loaded.model).search(sentences, OPTIONS))
-    assert len(engine.models) == 2
-    assert {id(model) for model in engine.models} == {id(replica.model) for replica in engine.replicas}
-    assert engine.replicas[0].model is loaded.model
-    assert not any(replica.model.training for replica in engine.replicas) or loaded.model.training
+    assert len({id(searched) for searched in engine.models}) == len(engine.models) == len(engine.replicas) == 2
+    assert engine.replicas[0].model is model
+    assert all(replica.model.training for replica in engine.replicas)
+    assert engine.device == "cpu,cpu:0,cpu:1"
+
+
+def test_one_batch_needs_one_device(loaded, sentences, monkeypatch):
+    def full(model, device):
+        raise RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be ...")
+
+    monkeypatch.setattr(type(loaded.model), "to", full)
+    engine = TorchEngine(loaded.model, others=[torch.device("cuda", 3)])
+    assert tokens(engine.search(sentences, OPTIONS)) == tokens(TorchEngine(loaded.model).search(sentences, OPTIONS))
+    engine.batch_tokens = 140
+    with pytest.raises(DeviceError, match=r"device cuda:3 cannot be used \(CUDA error: out of memory\)"):
+        engine.search(sentences, OPTIONS)
+
+
+def test_what_does_not_fit_on_a_device_of_its_own_ends_the_search(loaded, sentences):
+    class Small(Watched):
+        def _search(self, sentences, options, replica, tick):
+            super()._search(sentences[:1], options, replica, tick)
+            raise DeviceError("out of memory")
+
+    engine = Small(loaded.model, others=[torch.device("cpu", 1)], batch_tokens=140)
+    with pytest.raises(DeviceError, match="out of memory"):
+        engine.search(sentences, OPTIONS)
+    assert threading.main_thread() not in {thread for thread, _ in engine.seen}
 
 
 def test_what_memory_does_not_suffice_for_beside_others_is_searched_alone(loaded, sentences, threads):

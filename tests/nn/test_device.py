@@ -10,6 +10,8 @@ def gpus(monkeypatch):
     """A machine that says it has two."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "one kind")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda number: (9, 0))
 
 
 def names(devices):
@@ -22,6 +24,12 @@ def names(devices):
 )
 def test_cuda_without_a_number_is_every_gpu(gpus, name, expected):
     assert names(select_devices(name)) == expected
+
+
+def test_a_gpu_of_another_kind_is_left_out(gpus, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: ["one", "another"][number])
+    assert names(select_devices("cuda")) == ["cuda:0"]
+    assert names(select_devices("cuda:1")) == ["cuda:1"]
 
 
 def test_each_process_has_its_own_gpu(gpus):
