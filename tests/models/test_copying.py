@@ -77,4 +77,5 @@ def test_every_score_in_every_scope_and_place_learns_to_copy(
         window=2,
         **PLACEMENTS[placement],
     )
-    assert learn_to_copy(config, most_updates=3000) >= 0.99
+    most = 5000 if score == "boxcar" else 3000  # no gradient goes through its weights: slower
+    assert learn_to_copy(config, most_updates=most) >= 0.99
