@@ -39,11 +39,5 @@ def average_run(
     if len(whole) < 2:
         kept = f"{len(whole) or 'no'} whole checkpoint{'s' if len(whole) != 1 else ''}"
         raise ModelError(f"{directory} kept {kept}: nothing to average (a training keeps average_best=3 if not told)")
-    training = {
-        "updates": progress.update,
-        "epochs": progress.epoch,
-        "target_tokens": progress.target_tokens,
-        "seconds": round(progress.seconds, 1),
-    }
-    average_checkpoints(directory, whole, out, training=training, replace=replace, dtype=dtype)
+    average_checkpoints(directory, whole, out, training=progress.cost(), replace=replace, dtype=dtype)
     return sorted(whole), troubles + damaged

@@ -91,6 +91,15 @@ class Progress:
         candidates = [Candidate(**candidate) for candidate in document["candidates"]]
         return Progress(**{**document, "candidates": candidates})
 
+    def cost(self) -> dict[str, Any]:
+        """What it took so far, as manifests have it."""
+        return {
+            "updates": self.update,
+            "epochs": self.epoch,
+            "target_tokens": self.target_tokens,
+            "seconds": round(self.seconds, 1),
+        }
+
     @property
     def best(self) -> Candidate | None:
         """The candidate with the highest BLEU so far."""

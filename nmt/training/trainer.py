@@ -330,10 +330,7 @@ class Trainer:
             "direction": {"source": self.data.source_lang, "target": self.data.target_lang},
             "data": {"fingerprint": self.data.fingerprint, "corpora": training_corpora(self.data)},
             "training": {
-                "updates": progress.update,
-                "epochs": progress.epoch,
-                "target_tokens": progress.target_tokens,
-                "seconds": round(progress.seconds, 1),
+                **progress.cost(),
                 "device": self.device.type,
                 "precision": self.precision,
                 "threads": self.threads,
