@@ -88,7 +88,7 @@ def test_force_deletes_an_earlier_run_and_nothing_else(nmt, data_directory, tmp_
 
 def test_time_limit_stops_with_a_model_and_says_how_to_go_on(nmt, data_directory, tmp_path):
     settings = ["--arch", "gru", "--set", "embedding_size=8", "--set", "hidden_size=8", "--set", "threads=1"]
-    result = nmt("train", data_directory, *settings, "--max-time", "1s", "--out", tmp_path / "m")
+    result = nmt("train", data_directory, *settings, "--max-time", "3s", "--out", tmp_path / "m")
 
     assert result.code == 0
     assert f"nmt train --resume --out {tmp_path / 'm'}" in result.err
