@@ -19,6 +19,7 @@ from nmt.config import TransformerConfig
 from nmt.models.interface import AttentionMaps, DecoderState, Seq2Seq, StepOutput, per_sentence
 from nmt.models.past import KeysValues, Past, Tail, write
 from nmt.nn.attention import MultiHeadAttention
+from nmt.nn.device import in_autocast_type
 from nmt.nn.dropout import Dropout
 from nmt.nn.embedding import OutputLayer, embedding_scale, source_and_target_embeddings
 from nmt.nn.feed_forward import FeedForward
@@ -241,5 +242,5 @@ class TransformerSeq2Seq(Seq2Seq[TransformerState]):
         x = embedding(tokens) * self.scale
         if self.positions is not None:
             x = x + self.positions(tokens.shape[1], offset).to(x.dtype)
-        embedded: Tensor = self.dropout(x)
+        embedded: Tensor = self.dropout(in_autocast_type(x))
         return embedded

@@ -1,7 +1,9 @@
 """Which device computes, in which precision, on how many threads."""
 
 import ctypes
+import functools
 import os
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
@@ -74,6 +76,12 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
+def in_autocast_type(x: torch.Tensor) -> torch.Tensor:
+    """`x` in the type of matrix products where `autocast` is on: what is added to it later stays in it."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+
+
 def set_threads(count: int, *, share: int = 1) -> int:
     """Compute on `count` CPU threads, 0 for all cores this process may use; returns the number.
 
@@ -100,3 +108,25 @@ def reuse_memory() -> None:
     mallopt(mmap_max, 0)
     mallopt(trim_threshold, 2**31 - 1)
     mallopt(arena_max, 1)
+
+
+@functools.cache
+def use_huge_pages() -> None:
+    """Ask the kernel for pages of 2 MiB under what will be allocated, the first 2 GiB of it (Linux, after the above).
+
+    A training step walks through hundreds of MiB: with pages of 4 KiB it is 3 to 7 % slower. Where pages of 2 MiB are
+    never given, or always, it changes nothing.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    libc = ctypes.CDLL(None)
+    allocate, free, madvise = libc.malloc, libc.free, libc.madvise
+    page, size, advice = 2**21, 2**31 - 2**26, 14  # MADV_HUGEPAGE of mman.h
+    allocate.restype, allocate.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    free.restype, free.argtypes = None, [ctypes.c_void_p]
+    madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    block = allocate(size)  # of addresses: nothing is written there
+    if block:
+        start = block + -block % page
+        madvise(start, (block + size - start) // page * page, advice)
+        free(block)

@@ -19,7 +19,7 @@ from nmt.dataset import DataDirectory
 from nmt.errors import DataError, NMTError, UsageError
 from nmt.metrics.base import Score
 from nmt.models.factory import build_model
-from nmt.nn.device import reuse_memory, select_device, select_precision, set_threads
+from nmt.nn.device import reuse_memory, select_device, select_precision, set_threads, use_huge_pages
 from nmt.training.ranks import Ranks
 from nmt.training.schedule import learning_rate
 from nmt.training.state import (
@@ -86,6 +86,7 @@ class Trainer:
         self.config = config = replace(config, training=self.options)
         self.threads = set_threads(self.options.threads, share=ranks.local_size)
         reuse_memory()
+        use_huge_pages()
         self.directory = RunDirectory(out) if ranks.leads else Bystander(out)
         self.tensorboard = tensorboard
         self.train_split = data.split("train")

@@ -1,8 +1,13 @@
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
 from nmt.errors import DeviceError
-from nmt.nn.device import select_device, select_devices
+from nmt.nn.device import autocast, in_autocast_type, select_device, select_devices
 
 
 @pytest.fixture
@@ -43,3 +48,39 @@ def test_without_a_gpu_auto_is_the_cpu(monkeypatch):
     assert names(select_devices("auto")) == ["cpu"]
     with pytest.raises(DeviceError, match="is not there"):
         select_devices("cuda")
+
+
+def test_what_is_added_to_stays_in_the_type_of_the_products():
+    x = torch.zeros(2, 3)
+    assert in_autocast_type(x) is x
+    with autocast(x.device, "bf16"):
+        assert in_autocast_type(x).dtype == torch.bfloat16
+    with autocast(x.device, "fp32"):
+        assert in_autocast_type(x) is x
+
+
+HEAP = """
+import torch
+from nmt.nn.device import reuse_memory, use_huge_pages
+reuse_memory()
+use_huge_pages()
+x = torch.zeros(2**24)
+place = x.data_ptr() + 2**25
+flags = None
+for line in open("/proc/self/smaps"):
+    if "-" in line.split()[0]:
+        first, last = (int(end, 16) for end in line.split()[0].split("-"))
+    elif line.startswith("VmFlags") and first <= place < last:
+        flags = line.split()[1:]
+held = int(open("/proc/self/statm").read().split()[1]) * 4096
+print("hg" in flags, held < 2**30)
+"""
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc" or not Path("/sys/kernel/mm/transparent_hugepage").is_dir(),
+    reason="needs glibc and a kernel with transparent huge pages",
+)
+def test_memory_is_taken_in_huge_pages_and_none_before_it_is_needed():
+    done = subprocess.run([sys.executable, "-c", HEAP], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]
