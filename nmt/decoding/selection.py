@@ -17,8 +17,13 @@ class BestTokens(NamedTuple):
 
 
 def log_probabilities(logits: Float[Tensor, "N V"]) -> Float[Tensor, "N V"]:
-    """Fresh log-probabilities in float32, whatever the model computes in."""
-    return logits.log_softmax(1, dtype=torch.float32)
+    """Log-probabilities in float32, whatever the model computes in; on a CPU in the place of float32 logits.
+
+    A second table as large would take half as long again to fill.
+    """
+    if logits.device.type != "cpu" or logits.dtype != torch.float32:
+        return logits.log_softmax(1, dtype=torch.float32)
+    return torch.log_softmax(logits, 1, out=logits)
 
 
 def best_tokens(log_probs: Float[Tensor, "N V"], k: int) -> BestTokens:
@@ -34,7 +39,8 @@ def best_tokens(log_probs: Float[Tensor, "N V"], k: int) -> BestTokens:
     maxima = log_probs[:, : blocks * BLOCK].reshape(len(log_probs), blocks, BLOCK).amax(2)
     first = maxima.topk(k, 1).indices * BLOCK
     columns = (first[:, :, None] + torch.arange(BLOCK)).flatten(1)
-    rest = torch.arange(blocks * BLOCK, vocab).expand(len(log_probs), -1)
-    columns = torch.cat([columns, rest], 1)
+    if vocab > blocks * BLOCK:
+        rest = torch.arange(blocks * BLOCK, vocab).expand(len(log_probs), -1)
+        columns = torch.cat([columns, rest], 1)
     best, places = log_probs.gather(1, columns).topk(k, 1)
     return BestTokens(best, columns.gather(1, places))

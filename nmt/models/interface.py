@@ -65,6 +65,7 @@ class StepOutput(Generic[StateT]):
     """What one decoding step gives."""
 
     logits: Float[Tensor, "N V"]
+    """The search's own: it writes over them."""
     state: StateT
     attention: Float[Tensor, "N S"] | None
     """Weights over source positions that sum to 1, or `None` for a model without attention."""

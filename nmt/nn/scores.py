@@ -66,7 +66,7 @@ class AdditiveScore(Score):
 
     def from_projected(self, query: Float[Tensor, "B K A"], keys: Float[Tensor, "B S A"]) -> Float[Tensor, "B K S"]:
         """V . tanh(query + key)."""
-        hidden = torch.tanh(query[:, :, None] + keys[:, None])  # (B, K, S, A)
+        hidden = (query[:, :, None] + keys[:, None]).tanh_()  # (B, K, S, A)
         scores: Tensor = self.v(hidden)[..., 0]
         return scores
 
@@ -94,7 +94,7 @@ class ConcatScore(Score):
 
     def from_projected(self, query: Float[Tensor, "B K A"], keys: Float[Tensor, "B S A"]) -> Float[Tensor, "B K S"]:
         """V . tanh(W_q q + W_k k)."""
-        scores: Tensor = self.v(torch.tanh(query[:, :, None] + keys[:, None]))[..., 0]
+        scores: Tensor = self.v((query[:, :, None] + keys[:, None]).tanh_())[..., 0]
         return scores
 
 
