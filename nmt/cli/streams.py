@@ -19,7 +19,7 @@ from nmt.lines import LineReader, open_binary, refuse_utf16
 
 STDIN: Final = Path("-")
 FIRST_CHUNK: Final = 128
-"""Lines handed over at first from an input that has more; each chunk is four times the one before ..."""
+"""Lines handed over at first from an input that has more, to whoever waits; each chunk is four times the last ..."""
 LARGEST_CHUNK: Final = 8192
 """... up to so many: enough to sort by length, few enough to keep in memory."""
 CHUNK_CHARACTERS: Final = 1 << 20
@@ -127,12 +127,13 @@ class Input:
     Args:
         path: a file, plain or compressed, a FIFO, or `-`.
         max_bytes: longer lines are cut there.
+        first_chunk: lines handed over at first, if that many have arrived.
     """
 
-    def __init__(self, path: Path, *, max_bytes: int) -> None:
+    def __init__(self, path: Path, *, max_bytes: int, first_chunk: int = FIRST_CHUNK) -> None:
         self.path = path
         self.name = "standard input" if path == STDIN else visible(str(path))
-        self._max_bytes = max_bytes
+        self._max_bytes, self._first_chunk = max_bytes, first_chunk
         self._reader: LineReader | None = None
         if path != STDIN:
             _check_readable(path, self.name)
@@ -152,7 +153,7 @@ class Input:
         with contextlib.ExitStack() as stack:
             source = self._open(stack)
             reader = self._reader = LineReader(source, max_bytes=self._max_bytes)
-            limit = FIRST_CHUNK
+            limit = self._first_chunk
             while (text := reader.read()) is not None:
                 chunk, characters = [self._line(text)], len(text)
                 while len(chunk) < limit and characters < CHUNK_CHARACTERS and source.ready():

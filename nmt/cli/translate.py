@@ -11,7 +11,7 @@ import typer
 
 from nmt.cli import console
 from nmt.cli.engine import EngineChoice, load_translator
-from nmt.cli.streams import STDIN, Input, Line, Write, open_output
+from nmt.cli.streams import FIRST_CHUNK, LARGEST_CHUNK, STDIN, Input, Line, Write, open_output
 from nmt.config import LARGEST_BEAM, DecodingOptions
 from nmt.errors import UsageError
 from nmt.special import EOS
@@ -122,7 +122,8 @@ def translate(
         spread=True,
         keep_attention=alignments,
     )
-    inputs = [Input(path, max_bytes=MAX_LINE_BYTES) for path in files or [STDIN]]
+    first = LARGEST_CHUNK if out else FIRST_CHUNK  # nobody sees the first lines of a file before its last
+    inputs = [Input(path, max_bytes=MAX_LINE_BYTES, first_chunk=first) for path in files or [STDIN]]
     with open_output(out, inputs) as write:
         translator = load_translator(model, options, choice, max_source_tokens=max_source_tokens)
         if sys.stdin.isatty() and any(item.path == STDIN for item in inputs):

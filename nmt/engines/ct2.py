@@ -22,10 +22,12 @@ EXPORT: Final = "export.json"
 """What the folder holds, and what it was made from."""
 FORMAT_VERSION: Final = 1
 PATIENCE: Final = 2.0
-"""A search goes on until it has found so many times as many hypotheses as its beam is wide: ours stops later too."""
-BATCH_TOKENS: Final = 1024
-"""Source tokens of a batch: small ones, several at a time, keep all cores busy."""
-_CHUNK: Final = 4096  # sentences handed over at a time: between chunks, progress is shown
+"""A search goes on until it has found so many times as many hypotheses as its beam is wide: ours stops later too.
+
+Of float32 only, whose translations shall be ours; those of quantized weights are others in any case."""
+BATCH_TOKENS: Final = 256
+"""Source tokens of a batch: small ones, several at a time, keep all cores busy, and their tables in its cache."""
+_CHUNK: Final = 2048  # sentences handed over at a time: between chunks, progress is shown
 _PRECISIONS: Final = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 _INSTALL: Final = "pip install 'nmt[ctranslate2]'"
 
@@ -208,7 +210,7 @@ class CTranslate2Engine:
                 suppress_sequences=[[self._targets[token]] for token in (PAD, BOS)],
                 min_decoding_length=max(0, options.min_length - 1),
                 no_repeat_ngram_size=options.no_repeat_ngram,
-                patience=PATIENCE,
+                patience=PATIENCE if self.precision == "fp32" else 1.0,
                 max_decoding_length=longest,
                 max_input_length=0,
                 return_scores=True,

@@ -76,6 +76,12 @@ def test_a_file_comes_in_growing_chunks(tmp_path: Path) -> None:
     assert max(sizes) == LARGEST_CHUNK
 
 
+def test_who_does_not_wait_gets_many_lines_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_text("x\n" * 700)
+    assert [len(chunk) for chunk in Input(path, max_bytes=100, first_chunk=600).chunks()] == [600, 100]
+
+
 def test_long_lines_make_small_chunks(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     path.write_text(("x" * 400_000 + "\n") * 7)
