@@ -63,7 +63,7 @@ model: install ## train the model that ships: make model DATA=folder-with-tatoeb
 	$(BIN)/nmt data prepare --train $(DATA)/tatoeba/train.tsv.gz --valid $(DATA)/tatoeba/dev.tsv \
 	    --test $(DATA)/tatoeba/test.tsv --vocab-size 8000 --out data/tatoeba --force \
 	    --licence 'CC BY 2.0, sentences from tatoeba.org by way of manythings.org/anki'
-	$(BIN)/nmt train data/tatoeba --arch transformer --max-updates 2200 --out checkpoints/tatoeba --force
+	$(BIN)/nmt train data/tatoeba --arch transformer --max-updates 4400 --out checkpoints/tatoeba --force
 	$(BIN)/nmt average checkpoints/tatoeba --half --out checkpoints/fr-en --force
 	$(BIN)/nmt eval -m checkpoints/fr-en --data data/tatoeba --record
 

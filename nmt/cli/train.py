@@ -31,7 +31,7 @@ def train(
     arch: Annotated[str | None, typer.Option(help="gru, attention or transformer.")] = None,
     out: Annotated[Path | None, typer.Option(help="Model directory to write.")] = None,
     preset: Annotated[
-        str | None, typer.Option(help="tiny, small (if not given), base; big (transformer only).")
+        str | None, typer.Option(help="tiny, small (if not given), base; fast, big (transformer only).")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with tables [model] and [training].")] = None,
     overrides: Annotated[

@@ -60,7 +60,7 @@ def sampled_split(
             drawn = tokenizer.sample_batch(texts, alpha=alpha, seed=draw)
             sampled = [ids if UNK in ids else new for ids, new in zip(known, drawn, strict=True)]
             lengths[start + 1 : end + 1] = [len(ids) for ids in sampled]
-            pieces += [np.asarray(ids, dtype) for ids in sampled]
+            pieces.append(np.concatenate([np.asarray(ids, dtype) for ids in sampled]))
         tokens.append(np.concatenate(pieces))
         offsets.append(np.cumsum(lengths))
     return EncodedSplit(tokens, offsets)
