@@ -143,7 +143,9 @@ def translate(
         Path | None, typer.Option("-m", "--model", help="Model directory; the model that ships if none is named.")
     ] = None,
     beam: Annotated[int, typer.Option("--beam", min=1, max=LARGEST_BEAM, help="Beam size; 1 is greedy search.")] = 5,
-    batch_tokens: Annotated[int | None, typer.Option(min=1, help="Source tokens a batch.", show_default="4096")] = None,
+    batch_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Source tokens a batch.", show_default="4096; ctranslate2: 256")
+    ] = None,
     length: Annotated[int | None, typer.Option(min=1, help="Make lines of so many words from the text.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16.", show_default="fp32")] = None,

@@ -70,7 +70,7 @@ def _load(path: Path, options: "DecodingOptions", choice: EngineChoice, longest:
 
 
 def _load_ctranslate2(path: Path, choice: EngineChoice) -> "tuple[Engine, TokenizerPair]":
-    from nmt.engines.ct2 import BATCH_TOKENS, CTranslate2Engine
+    from nmt.engines.ct2 import CTranslate2Engine
     from nmt.manifest import read_manifest, verify_file
     from nmt.tokenizer import TokenizerPair
 
@@ -80,8 +80,9 @@ def _load_ctranslate2(path: Path, choice: EngineChoice) -> "tuple[Engine, Tokeni
     tokenizers = TokenizerPair.load(path)
     for name, digest in own.items():  # once more: what was read is what was verified
         verify_file(path, name, digest)
-    batch_tokens = choice.batch_tokens or BATCH_TOKENS
-    engine = CTranslate2Engine(path, tokenizers, device=choice.device, spread=choice.spread, batch_tokens=batch_tokens)
+    engine = CTranslate2Engine(
+        path, tokenizers, device=choice.device, spread=choice.spread, batch_tokens=choice.batch_tokens
+    )
     return engine, tokenizers
 
 

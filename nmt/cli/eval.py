@@ -51,7 +51,8 @@ def evaluate(
         typer.Option("--length-penalty", help="0 for none, higher for longer.", show_default="1"),
     ] = None,
     batch_tokens: Annotated[
-        int | None, typer.Option("--batch-tokens", min=1, help="Source tokens a batch.", show_default="4096")
+        int | None,
+        typer.Option("--batch-tokens", min=1, help="Source tokens a batch.", show_default="4096; ctranslate2: 256"),
     ] = None,
     device: Annotated[
         str | None, typer.Option("--device", help="auto, cpu, cuda (all GPUs) or cuda:N.", show_default="auto")

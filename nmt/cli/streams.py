@@ -222,6 +222,11 @@ def _descriptor(stream: Any) -> int | None:
 # -- output ------------------------------------------------------------------------------------------------
 
 
+def appears_whole(output: Path | None) -> bool:
+    """Whether what `open_output` writes there is seen by nobody before its end: a file, not a stream."""
+    return output is not None and output != STDIN and not _is_special(output)
+
+
 @contextlib.contextmanager
 def open_output(path: Path | None, inputs: Sequence[Input]) -> Iterator[Write]:
     """Yield what writes lines: to standard output, to a device or FIFO, or to a file that appears whole.

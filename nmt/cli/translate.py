@@ -11,7 +11,7 @@ import typer
 
 from nmt.cli import console
 from nmt.cli.engine import EngineChoice, load_translator
-from nmt.cli.streams import FIRST_CHUNK, LARGEST_CHUNK, STDIN, Input, Line, Write, open_output
+from nmt.cli.streams import FIRST_CHUNK, LARGEST_CHUNK, STDIN, Input, Line, Write, appears_whole, open_output
 from nmt.config import LARGEST_BEAM, DecodingOptions
 from nmt.errors import UsageError
 from nmt.special import EOS
@@ -75,7 +75,7 @@ def translate(
         typer.Option(min=8, help="Longer lines are translated in parts.", show_default="256"),
     ] = None,
     batch_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Source tokens a batch.", show_default="4096; ctranslate2: 1024")
+        int | None, typer.Option(min=1, help="Source tokens a batch.", show_default="4096; ctranslate2: 256")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda (all GPUs) or cuda:N.")] = "auto",
     precision: Annotated[
@@ -122,7 +122,7 @@ def translate(
         spread=True,
         keep_attention=alignments,
     )
-    first = LARGEST_CHUNK if out else FIRST_CHUNK  # nobody sees the first lines of a file before its last
+    first = LARGEST_CHUNK if appears_whole(out) else FIRST_CHUNK  # nobody sees its first lines before the last
     inputs = [Input(path, max_bytes=MAX_LINE_BYTES, first_chunk=first) for path in files or [STDIN]]
     with open_output(out, inputs) as write:
         translator = load_translator(model, options, choice, max_source_tokens=max_source_tokens)

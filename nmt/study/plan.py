@@ -69,7 +69,7 @@ def quick_plan() -> Plan:
 def _ladder(seeds: tuple[int, ...]) -> tuple[Run, ...]:
     """Seed by seed: the first already tells what the others confirm.
 
-    So few updates do not go twice through the data: the Transformer needs less dropout than its preset has.
+    So few updates do not go twice through the data: the Transformer needs less dropout than `small` has.
     """
     settings = {"gru": (), "attention": (), "transformer": ("dropout=0.1",)}
     return tuple(Run(f"{arch}-{seed}", "ladder", arch, seed, own) for seed in seeds for arch, own in settings.items())

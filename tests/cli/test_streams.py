@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nmt.cli.streams import FIRST_CHUNK, LARGEST_CHUNK, Arrivals, Input, open_output
+from nmt.cli.streams import FIRST_CHUNK, LARGEST_CHUNK, STDIN, Arrivals, Input, appears_whole, open_output
 from nmt.errors import DataError, NMTError
 from nmt.lines import LineReader
 
@@ -80,6 +80,13 @@ def test_who_does_not_wait_gets_many_lines_at_once(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     path.write_text("x\n" * 700)
     assert [len(chunk) for chunk in Input(path, max_bytes=100, first_chunk=600).chunks()] == [600, 100]
+
+
+def test_only_a_file_appears_whole(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert appears_whole(tmp_path / "new.en")
+    assert not any(appears_whole(output) for output in (None, STDIN, pipe, Path("/dev/stdout")))
 
 
 def test_long_lines_make_small_chunks(tmp_path: Path) -> None:

@@ -285,3 +285,22 @@ def test_gpus_of_several_kinds_are_not_mixed(exported, monkeypatch):
     engine = CTranslate2Engine(exported, load_model(exported).tokenizers, spread=True)
     assert asked == [[0, 1], [0]]
     assert engine.device == "cuda:0"
+    assert engine.batch_tokens == ct2.BATCH_TOKENS_CUDA > ct2.BATCH_TOKENS
+
+
+@pytest.mark.parametrize(
+    ("computed", "patience"), [("float32", 2.0), ("bfloat16", 2.0), ("int8_float32", 1.0), ("int16", 1.0)]
+)
+def test_only_integer_weights_search_less_patiently(exported, monkeypatch, computed, patience):
+    asked = []
+
+    def translate(sources, **settings):
+        asked.append(settings["patience"])
+        return [SimpleNamespace(hypotheses=[["</s>"]], scores=[-1.0]) for _ in sources]
+
+    opened = SimpleNamespace(compute_type=computed, translate_batch=translate)
+    library = SimpleNamespace(get_cuda_device_count=lambda: 0, Translator=lambda *args, **settings: opened)
+    monkeypatch.setattr(ct2, "import_ctranslate2", lambda: library)
+    engine = CTranslate2Engine(exported, load_model(exported).tokenizers)
+    engine.search([(5, 6)], DecodingOptions(beam_size=2))
+    assert asked == [patience]

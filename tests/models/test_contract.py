@@ -48,6 +48,23 @@ def test_step_unrolled_equals_forward(model: Seq2Seq, src: Tensor, tgt_in: Tenso
         close(model(src, src != PAD, tgt_in), unrolled)
 
 
+def test_step_unrolled_equals_forward_in_bf16(model: Seq2Seq, src: Tensor, tgt_in: Tensor) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        unrolled, forward = unroll(model, src, src != PAD, tgt_in)[0], model(src, src != PAD, tgt_in)
+    scale = forward.float().std()
+    assert ((unrolled.float() - forward.float()).abs().mean() / scale) < 0.05
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name.startswith("transformer")])
+def test_what_transformer_layers_add_to_is_in_bf16(name: str, src: Tensor, tgt_in: Tensor) -> None:
+    model, seen = build_model(CONFIGS[name], VOCAB, VOCAB), []
+    for layer in (*model.encoder, *model.decoder):
+        layer.register_forward_hook(lambda _, args, output: seen.append(args[0].dtype))
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        model(src, src != PAD, tgt_in)
+    assert set(seen) == {torch.bfloat16}
+
+
 def test_reorder_commutes_with_step(model: Seq2Seq, src: Tensor) -> None:
     """With beams of 2, dropped and swapped sentences, and repeated rows."""
     with torch.no_grad():
