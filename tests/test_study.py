@@ -4,15 +4,15 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
 from nmt.errors import NMTError, UsageError
 from nmt.study import measure as measuring
-from nmt.study.measure import ParallelFiles, Study, measure
+from nmt.study.measure import ParallelFiles, Study, measure, measured
 from nmt.study.page import write_page
-from nmt.study.plan import full_plan, quick_plan
+from nmt.study.plan import Part, full_plan, quick_plan
 
 REFS = [f"the word {i} is here and there" for i in range(40)]
 
@@ -94,10 +94,10 @@ def test_the_page_answers_every_question_from_the_figures(study: Study, nmt: Nmt
     measure(study)
     page = write_page(study).read_text()
     for run in study.plan.runs:
-        assert run.name in page
+        assert (run.name if run.part == "ladder" else run.variant) in page
     assert "gru 25 %, attention 86 %" in page  # 5 of 20 against 30 of 35
     assert "Attention flattens the fall" in page
-    assert "transformer-1, layer 0, 31.5 % (the diagonal has 60.0)" in page
+    assert "transformer, layer 0, 31.5 % (the diagonal has 60.0)" in page
     assert "nan" not in page
     assert (study.out / "study.md").read_text().count("## ") == 6
 
@@ -121,15 +121,50 @@ def test_a_claim_that_does_not_hold_is_said_not_to(study: Study, nmt: Nmt, monke
 
 
 @pytest.mark.parametrize("part", ["ladder", "family"])
-def test_a_part_has_its_own_runs_and_sections(study: Study, nmt: Nmt, part: Literal["ladder", "family"]) -> None:
-    half = replace(study, plan=study.plan.part(part), out=study.out / part)
+def test_a_part_has_its_own_runs_and_sections(study: Study, nmt: Nmt, part: Part) -> None:
+    half = replace(study, plan=study.plan.of(part), out=study.out / part)
     measure(half)
     text = write_page(half).with_name("study.md").read_text()
     names = {run.name for run in half.plan.runs}
-    assert "attention-1" in names
     assert names < {run.name for run in study.plan.runs}
     assert ("three generations" in text) == ("How do time and memory grow" in text) == (part == "ladder")
-    assert ("Scores, scopes, placements" in text) == ("score-dot" in names) == (part == "family")
+    assert ("Scores, scopes, placements" in text) == ("score-dot-1" in names) == (part == "family")
+
+
+def test_a_page_of_what_is_measured_so_far(study: Study, nmt: Nmt) -> None:
+    with pytest.raises(UsageError, match="nothing in .* is measured"):
+        write_page(measured(study))
+    nmt.fails = "score-dot"
+    with pytest.raises(NMTError, match="stopped"):
+        measure(study)
+    write_page(measured(study))
+    text = (study.out / "study.md").read_text()
+    assert "score-dot" not in text
+    assert "three generations" in text
+    assert "How do time" not in text
+
+
+def test_what_is_beyond_the_noise_of_the_seeds_is_marked(study: Study, nmt: Nmt) -> None:
+    ladder, family = study.plan.of("ladder").runs, study.plan.of("family").runs
+    runs = tuple(replace(run, seed=seed) for run in family for seed in (1, 2, 3))
+    several = replace(study, plan=replace(study.plan, runs=(*ladder, *runs)))
+    measure(several)
+    bleu = {
+        "score-additive": (30.0, 31.0, 32.0),
+        "score-dot": (33.0, 34.0, 35.0),
+        "placement-after": (30.5, 31.5, 32.5),
+    }
+    for run in runs:
+        path = several.figure(run.name, "t", 5)
+        figures = json.loads(path.read_text())
+        figures["scores"]["bleu"]["value"] = bleu.get(run.variant, (31.0, 32.0, 33.0))[run.seed - 1]
+        path.write_text(json.dumps(figures))
+    write_page(several)
+    text = (several.out / "study.md").read_text()
+    assert "spread by 1.00" in text  # two standard errors of a difference of means of three: 2 √(2/3) = 1.63
+    assert "| score-additive | 3 | 10 | 31.00 ± 1.00 |  |" in text
+    assert "| score-dot | 3 | 10 | 34.00 ± 1.00 | +3.00\\* |" in text
+    assert "| placement-after | 3 | 10 | 31.50 ± 1.00 | +0.50 |" in text
 
 
 def test_another_study_is_not_mixed_in(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +181,7 @@ def test_another_study_is_not_mixed_in(study: Study, monkeypatch: pytest.MonkeyP
         measuring._remember(replace(study, plan=full_plan()))
 
 
-def test_the_full_plan_has_every_score_scope_and_placement_and_three_seeds() -> None:
+def test_the_full_plan_has_every_score_scope_and_placement_each_with_three_seeds() -> None:
     names = {run.name for run in full_plan().runs}
-    assert len(names) == len(full_plan().runs) == 9 + 10 + 2 + 2
-    assert {"gru-3", "score-epanechnikov", "scope-local-m", "placement-feeding"} <= names
+    assert len(names) == len(full_plan().runs) == 3 * (3 + 11 + 2 + 2)
+    assert {"gru-3", "score-additive-1", "score-epanechnikov-3", "scope-local-m-2", "placement-feeding-1"} <= names

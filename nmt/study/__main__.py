@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from nmt.errors import NMTError, UsageError
-from nmt.study.measure import ParallelFiles, Study, measure
+from nmt.study.measure import ParallelFiles, Study, measure, measured
 from nmt.study.page import write_page
 from nmt.study.plan import full_plan, quick_plan
 
@@ -21,12 +21,13 @@ def main() -> int:
     parser.add_argument("--gold", action="append", metavar="PREFIX", help="pairs with links in PREFIX.align")
     parser.add_argument("--quick", action="store_true", help="some minutes instead of hours")
     parser.add_argument("--part", choices=["ladder", "family"], help="half of it, in a directory of its own")
+    parser.add_argument("--page", action="store_true", help="measure nothing: a page of what is measured so far")
     parser.add_argument("--workers", type=int, default=2, help="models trained at a time, a thread each")
     options = parser.parse_args()
     plan = quick_plan() if options.quick else full_plan()
     try:
         study = Study(
-            plan=plan if options.part is None else plan.part(options.part),
+            plan=plan if options.part is None else plan.of(options.part),
             data=options.data,
             out=options.out,
             tests=_texts(options.test or []) or _own_test(options.data, options.out),
@@ -34,8 +35,9 @@ def main() -> int:
             workers=max(1, options.workers),
             say=lambda line: print(line, flush=True),
         )
-        measure(study)
-        print(f"page: {write_page(study)}")
+        if not options.page:
+            measure(study)
+        print(f"page: {write_page(measured(study))}")
     except NMTError as error:
         print(f"nmt: error: {error}", file=sys.stderr)
         return error.exit_code

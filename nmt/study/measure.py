@@ -4,9 +4,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +68,21 @@ def measure(study: Study) -> None:
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    for arch in ("gru", "attention", "transformer") if study.plan.has_ladder else ():  # alone: these are times
+    for run in study.plan.timed:  # alone: these are times
         for length in study.plan.lengths:
-            _time(study, arch, length)
+            _time(study, run, length)
+
+
+def measured(study: Study) -> Study:
+    """The same with only those runs of which every figure is there."""
+    kept = [run for run in study.plan.runs if all(path.exists() for path in _figures(study, run))]
+    return replace(study, plan=replace(study.plan, runs=tuple(kept)))
+
+
+def _figures(study: Study, run: Run) -> Iterator[Path]:
+    yield study.figure(run.name, "training")
+    yield from (study.figure(run.name, test.name, beam) for test in study.tests for beam in study.plan.beams_of(run))
+    yield from (study.figure(run.name, gold.name, "aer") for gold in study.gold if run.arch != "gru")
 
 
 def _remember(study: Study) -> None:
@@ -96,7 +108,7 @@ def _remember(study: Study) -> None:
 def _one(study: Study, run: Run) -> None:
     _train(study, run)
     for test in study.tests:
-        for beam in study.plan.beams if run.group == "ladder" else study.plan.beams[:2]:
+        for beam in study.plan.beams_of(run):
             _evaluate(study, run, test, beam)
     for gold in study.gold if run.arch != "gru" else ():
         _align(study, run, gold)
@@ -108,7 +120,7 @@ def _align(study: Study, run: Run, gold: ParallelFiles) -> None:
 
 
 def _train(study: Study, run: Run) -> None:
-    plan, out = study.plan, study.model(run)
+    out = study.model(run)
     facts = study.figure(run.name, "training")
     if facts.exists():
         return
@@ -116,9 +128,9 @@ def _train(study: Study, run: Run) -> None:
     if (out / "training" / "run.json").exists():
         _run("train", "--resume", "--out", out)
     else:
-        settings = [word for setting in (*plan.settings, *run.settings) for word in ("--set", setting)]
-        start = ["train", study.data, "--arch", run.arch, "--preset", plan.preset, "--seed", run.seed]
-        _run(*start, *settings, "--max-updates", plan.updates, "--out", out)
+        settings = [word for setting in (*study.plan.settings, *run.settings) for word in ("--set", setting)]
+        start = ["train", study.data, "--arch", run.arch, "--preset", run.preset, "--seed", run.seed]
+        _run(*start, *settings, "--max-updates", run.updates, "--out", out)
     manifest = read_json(out / "manifest.json")
     log = [
         json.loads(line) for line in (out / "training" / "log.jsonl").read_text(encoding="utf-8").split("\n") if line
@@ -138,19 +150,17 @@ def _evaluate(study: Study, run: Run, test: ParallelFiles, beam: int) -> None:
     _keep(study.figure(run.name, test.name, beam), evaluate)
 
 
-def _time(study: Study, arch: str, length: int) -> None:
+def _time(study: Study, run: Run, length: int) -> None:
     def time() -> Any:
-        study.say(f"timing {arch} at {length} tokens a sentence")
-        plan = study.plan
-        words = ["bench", "train", "--arch", arch, "--preset", plan.preset, "--precision", "fp32"]
-        timed = ["--updates", plan.timed_updates, "--warmup", 2, "--length", length]
+        study.say(f"timing {run.variant} at {length} tokens a sentence")
+        words = ["bench", "train", "--arch", run.arch, "--preset", run.preset, "--precision", "fp32"]
+        timed = ["--updates", study.plan.timed_updates, "--warmup", 2, "--length", length]
         trained = _json(*words, *timed, "--set", "threads=1", "--set", "batch_tokens=2048")
-        model = study.model(Run(f"{arch}-1", "ladder", arch))
-        text = ["bench", "translate", "-m", model, "--engine", "torch", study.tests[0].src]
+        text = ["bench", "translate", "-m", study.model(run), "--engine", "torch", study.tests[0].src]
         decoded = _json(*text, "--beam", 1, "--length", max(1, length // 2))
         return {"training": trained, "translation": decoded}
 
-    _keep(study.figure("time", arch, length), time)
+    _keep(study.figure("time", run.variant, length), time)
 
 
 def _keep(path: Path, compute: Callable[[], Any]) -> None:

@@ -2,85 +2,104 @@
 
 import typing
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Final, Literal
 
 from nmt.config import ScopeName, ScoreName
 
+Part = Literal["ladder", "family"]
 Group = Literal["ladder", "score", "scope", "placement"]
-BASELINE = "attention-1"
-"""What the members of the family are measured against: additive, global, before the cell."""
+BASELINES: Final[dict[Part, str]] = {"ladder": "attention", "family": "score-additive"}
+"""What the others of a part are measured against; that of the family is additive, global, before the cell."""
 
 
 @dataclass(frozen=True)
 class Run:
     """One model."""
 
-    name: str
+    variant: str
+    """What it is, whatever its seed."""
     group: Group
     arch: str
-    seed: int = 1
+    seed: int
+    preset: str
+    updates: int
     settings: tuple[str, ...] = ()
     """What it has otherwise than its preset."""
+
+    @property
+    def name(self) -> str:
+        """Of its directory."""
+        return f"{self.variant}-{self.seed}"
+
+    @property
+    def part(self) -> Part:
+        """Of the study."""
+        return "ladder" if self.group == "ladder" else "family"
 
 
 @dataclass(frozen=True)
 class Plan:
     """All models, and what they have in common."""
 
-    preset: str
-    updates: int
     settings: tuple[str, ...]
     runs: tuple[Run, ...]
     beams: tuple[int, ...] = (1, 5, 10)
+    """Of the ladder; the family, and every comparison, has the second."""
     lengths: tuple[int, ...] = (8, 16, 32, 64, 128)
     """Tokens a sentence at which time and memory are measured."""
     timed_updates: int = 10
 
-    @property
-    def has_ladder(self) -> bool:
-        """Whether all three generations are there to be compared."""
-        return len({run.arch for run in self.runs}) == 3
+    def beams_of(self, run: Run) -> tuple[int, ...]:
+        """With which a run translates."""
+        return self.beams if run.part == "ladder" else self.beams[1:2]
 
     @property
-    def has_family(self) -> bool:
-        """Whether there are members of the family to be compared with the baseline."""
-        return any(run.group != "ladder" for run in self.runs)
+    def timed(self) -> tuple[Run, ...]:
+        """One of each rung of the ladder."""
+        return tuple(run for run in self.runs if run.part == "ladder" and run.seed == 1)
 
-    def part(self, name: Literal["ladder", "family"]) -> "Plan":
-        """Only the ladder, or only the family and its baseline: each a study of its own, of some two hours."""
-        kept = [run for run in self.runs if (run.group == "ladder") == (name == "ladder") or run.name == BASELINE]
-        return replace(self, runs=tuple(kept))
+    def of(self, part: Part) -> "Plan":
+        """Only the ladder, or only the family: each a study of its own."""
+        return replace(self, runs=tuple(run for run in self.runs if run.part == part))
 
 
 def full_plan() -> Plan:
-    """The ladder with three seeds, every score, scope and placement with one: some hours."""
+    """The ladder, and every score, scope and placement; three seeds of each: some hours.
+
+    The members of the family are many and smaller: who is ahead shows in them too.
+    """
     common = ("batch_tokens=1536", "eval_every=500", "save_every=500", "log_every=50", "threads=1")
-    return Plan("small", 2000, common, (*_ladder((1, 2, 3)), *_family()))
+    return Plan(common, (*_ladder((1, 2, 3), "small", 2000), *_family((1, 2, 3), 1200)))
 
 
 def quick_plan() -> Plan:
     """The ladder and some of the family, tiny: minutes, to see that it works; its findings mean little."""
     common = ("batch_tokens=1024", "eval_every=150", "save_every=150", "log_every=25", "threads=1")
-    kept = {"score-dot", "scope-local-p", "placement-after"}
-    runs = (*_ladder((1,)), *(run for run in _family() if run.name in kept))
-    return Plan("tiny", 300, common, runs, beams=(1, 5), lengths=(8, 32), timed_updates=3)
+    kept = {"score-additive", "score-dot", "scope-local-p", "placement-after"}
+    runs = (*_ladder((1,), "tiny", 300), *(run for run in _family((1,), 300) if run.variant in kept))
+    return Plan(common, runs, beams=(1, 5), lengths=(8, 32), timed_updates=3)
 
 
-def _ladder(seeds: tuple[int, ...]) -> tuple[Run, ...]:
+def _ladder(seeds: tuple[int, ...], preset: str, updates: int) -> tuple[Run, ...]:
     """Seed by seed: the first already tells what the others confirm.
 
     So few updates do not go twice through the data: the Transformer needs less dropout than `small` has.
     """
     settings = {"gru": (), "attention": (), "transformer": ("dropout=0.1",)}
-    return tuple(Run(f"{arch}-{seed}", "ladder", arch, seed, own) for seed in seeds for arch, own in settings.items())
+    return tuple(
+        Run(arch, "ladder", arch, seed, preset, updates, own) for seed in seeds for arch, own in settings.items()
+    )
 
 
-def _family() -> tuple[Run, ...]:
-    scores = [name for name in typing.get_args(ScoreName) if name != "additive"]
-    scopes = [name for name in typing.get_args(ScopeName) if name != "global"]
-    return (
-        *(Run(f"score-{name}", "score", "attention", settings=(f"score={name}",)) for name in scores),
-        *(Run(f"scope-{name}", "scope", "attention", settings=(f"scope={name}",)) for name in scopes),
-        Run("placement-after", "placement", "attention", settings=("placement=after",)),
-        Run("placement-feeding", "placement", "attention", settings=("placement=after", "input_feeding=true")),
+def _family(seeds: tuple[int, ...], updates: int) -> tuple[Run, ...]:
+    members: dict[str, tuple[Group, tuple[str, ...]]] = {
+        **{f"score-{name}": ("score", (f"score={name}",)) for name in typing.get_args(ScoreName)},
+        **{f"scope-{name}": ("scope", (f"scope={name}",)) for name in typing.get_args(ScopeName) if name != "global"},
+        "placement-after": ("placement", ("placement=after",)),
+        "placement-feeding": ("placement", ("placement=after", "input_feeding=true")),
+    }
+    return tuple(
+        Run(variant, group, "attention", seed, "tiny", updates, settings)
+        for seed in seeds
+        for variant, (group, settings) in members.items()
     )
