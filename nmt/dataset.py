@@ -157,6 +157,10 @@ class EncodedSplit:
         start, end = self._offsets[side][index : index + 2]
         return self._tokens[side][start:end].astype(np.int64)
 
+    def target_ids(self) -> set[int]:
+        """Every id that occurs in a target sentence."""
+        return set(np.unique(self._tokens[1]).tolist())
+
     def largest_id(self, side: Side) -> int:
         """The largest token id of a side; -1 if it has none. Reads the whole file."""
         tokens = self._tokens[SIDES.index(side)]

@@ -23,6 +23,10 @@ def export(
     quantization: Annotated[
         str, typer.Option(help="Numbers that weights become: float32, int8, int16, float16 or bfloat16.")
     ] = "float32",
+    shortlist: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA", help="Leave out pieces that the target sentences of this data directory lack."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="Translate a test set with both engines and compare.")
@@ -42,7 +46,8 @@ def export(
         nmt export -m checkpoints/demo --quantization int8 --verify --test data/multi30k/val
 
     From then on `nmt translate -m checkpoints/demo` takes CTranslate2, where it is installed and can do all that
-    is asked for, and does not load torch. int8 is smaller and faster still; --verify says what it costs.
+    is asked for, and does not load torch. int8 is smaller and faster still, --shortlist with the data that the
+    model was trained on too: what it never saw need not be weighed; --verify says what they cost.
     """
     from nmt.engines.export import export_ctranslate2
     from nmt.resources import default_model
@@ -52,7 +57,7 @@ def export(
     if not verify and (test is not None or beam is not None):
         raise UsageError("--test and --beam belong to --verify")
     path = model or default_model()
-    folder = export_ctranslate2(path, quantization=quantization, replace=force)
+    folder = export_ctranslate2(path, quantization=quantization, shortlist=shortlist, replace=force)
     size = sum(file.stat().st_size for file in folder.iterdir())
     document: dict[str, Any] = {
         "schema": 1,

@@ -1,6 +1,6 @@
 """Our weights in CTranslate2's form."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, assert_never
 
@@ -10,12 +10,14 @@ from safetensors.numpy import load as load_arrays
 
 from nmt import __version__
 from nmt.config import TransformerConfig
+from nmt.dataset import DataDirectory
 from nmt.engines.ct2 import EXPORT, FOLDER, FORMAT_VERSION, import_ctranslate2
 from nmt.errors import ModelError, UsageError, did_you_mean
 from nmt.files import atomic_directory, read_json, refuse_non_empty, sha256_file, write_json
 from nmt.manifest import CONFIG, WEIGHTS, read_manifest, verify_file
 from nmt.nn.positions import sinusoids
 from nmt.settings import restore
+from nmt.special import EOS
 from nmt.tokenizer import TokenizerPair
 
 QUANTIZATIONS: Final = ("float32", "int8", "int16", "float16", "bfloat16")
@@ -25,19 +27,24 @@ POSITIONS: Final = 1024
 Weights = Mapping[str, np.ndarray]
 
 
-def export_ctranslate2(directory: Path, *, quantization: str = "float32", replace: bool = False) -> Path:
+def export_ctranslate2(
+    directory: Path, *, quantization: str = "float32", shortlist: Path | None = None, replace: bool = False
+) -> Path:
     """Write the model in `directory` as CTranslate2 wants it, into a folder inside.
 
     Args:
         directory: a model directory with a Transformer.
         quantization: how weights are stored and multiplied, one of `QUANTIZATIONS`.
+        shortlist: a data directory prepared with the model's tokenizer: the export produces no pieces but those of
+            its target sentences. One list for all lines, unlike CTranslate2's own by batch (`use_vmap`), with
+            which a translation depends on its neighbours. `None` for the whole vocabulary.
         replace: whether an export that is there already may be replaced.
 
     Returns:
         The folder.
 
     Raises:
-        UsageError: not a Transformer, or there is an export already.
+        UsageError: not a Transformer, there is an export already, or the shortlist is of another tokenizer.
         ModelError: the model is missing or damaged.
     """
     if quantization not in QUANTIZATIONS:
@@ -58,7 +65,8 @@ def export_ctranslate2(directory: Path, *, quantization: str = "float32", replac
     except (SafetensorError, ValueError, KeyError) as error:
         raise ModelError(f"{directory / WEIGHTS} is damaged: {error}") from error
     weights = {name: array.astype(np.float32) for name, array in arrays.items()}
-    spec = _specification(import_ctranslate2(), config, weights, tokenizers)
+    kept = range(tokenizers.target.vocab_size) if shortlist is None else _target_pieces(shortlist, tokenizers)
+    spec = _specification(import_ctranslate2(), config, weights, tokenizers, kept)
     spec.optimize(quantization=quantization)
     folder = directory / FOLDER
     refuse_non_empty(folder, replace=replace)
@@ -73,6 +81,7 @@ def export_ctranslate2(directory: Path, *, quantization: str = "float32", replac
                 "engine": "ctranslate2",
                 "quantization": quantization,
                 "positions": POSITIONS,
+                "target_vocabulary": len(kept),
                 "weights": manifest["sha256"][WEIGHTS],
                 "sha256": {name: sha256_file(temporary / name) for name in names},
             },
@@ -80,8 +89,21 @@ def export_ctranslate2(directory: Path, *, quantization: str = "float32", replac
     return folder
 
 
-def _specification(library: Any, config: TransformerConfig, weights: Weights, tokenizers: TokenizerPair) -> Any:
-    """The model, every array of ours in the place that CTranslate2 has for it."""
+def _target_pieces(data: Path, tokenizers: TokenizerPair) -> list[int]:
+    """Ids of the special tokens, of every piece of one character, and of what the training targets consist of."""
+    directory = DataDirectory.open(data)
+    directory.verify()
+    vocabulary = tokenizers.target.vocabulary()
+    if directory.tokenizers.target.vocabulary() != vocabulary:
+        raise UsageError(f"{data} has another tokenizer than the model: --shortlist needs the model's own")
+    short = {number for number, piece in enumerate(vocabulary) if number <= EOS or len(piece) == 1}
+    return sorted(short | directory.split("train").target_ids())
+
+
+def _specification(
+    library: Any, config: TransformerConfig, weights: Weights, tokenizers: TokenizerPair, kept: Sequence[int]
+) -> Any:
+    """The model, every array of ours in the place that CTranslate2 has for it; of target pieces, those of `kept`."""
     specs = library.specs
     gated, rotary = config.activation == "swiglu", config.positions == "rotary"
     common = {
@@ -102,7 +124,8 @@ def _specification(library: Any, config: TransformerConfig, weights: Weights, to
     )
     spec.config.add_source_eos = True
     spec.config.layer_norm_epsilon = 1e-5
-    source, target = tokenizers.source.vocabulary(), tokenizers.target.vocabulary()
+    source, vocabulary = tokenizers.source.vocabulary(), tokenizers.target.vocabulary()
+    target = [vocabulary[number] for number in kept]
     spec.config.unk_token, spec.config.bos_token, spec.config.eos_token = target[1], target[2], target[3]
     spec.config.decoder_start_token = target[2]
     spec.register_source_vocabulary(source)
@@ -111,7 +134,7 @@ def _specification(library: Any, config: TransformerConfig, weights: Weights, to
     tgt_embedding = weights.get("tgt_embedding.weight", src_embedding)
     positions = _positions(config, weights)
     spec.encoder.embeddings[0].weight = src_embedding
-    spec.decoder.embeddings.weight = tgt_embedding
+    spec.decoder.embeddings.weight = tgt_embedding[kept]
     for side, name in ((spec.encoder, "encoder"), (spec.decoder, "decoder")):
         side.scale_embeddings = True
         if positions is not None:
@@ -127,8 +150,8 @@ def _specification(library: Any, config: TransformerConfig, weights: Weights, to
         _self_attention(layer.self_attention, weights, f"{name}.self_attention", f"{name}.residuals.0.norm")
         _cross_attention(layer.attention, weights, f"{name}.cross_attention", f"{name}.residuals.1.norm")
         _feed_forward(layer.ffn, weights, f"{name}.feed_forward", f"{name}.residuals.2.norm")
-    spec.decoder.projection.weight = weights.get("output.linear.weight", tgt_embedding)
-    spec.decoder.projection.bias = weights["output.linear.bias"]
+    spec.decoder.projection.weight = weights.get("output.linear.weight", tgt_embedding)[kept]
+    spec.decoder.projection.bias = weights["output.linear.bias"][kept]
     spec.validate()
     return spec
 

@@ -6,9 +6,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import typer
@@ -17,6 +19,7 @@ from nmt.batching import pad_source
 from nmt.checkpoint import load_model
 from nmt.cli import app, frame
 from nmt.config import DecodingOptions
+from nmt.dataset import DataDirectory, EncodedSplit
 from nmt.decoding.forced import forced_scores
 from nmt.engines import ct2
 from nmt.engines.ct2 import (
@@ -33,6 +36,7 @@ from nmt.engines.pytorch import TorchEngine
 from nmt.errors import ModelError, UsageError
 from nmt.resources import shipped_model
 from nmt.special import BOS, EOS
+from nmt.tokenizer import TokenizerPair
 from nmt.translator import Translator
 from tests.copying import TEXT
 from tests.tiny import SENTENCES, sharpened, tiny_model, tiny_tokenizers
@@ -170,6 +174,40 @@ def test_batches_change_nothing(exported):
     large, small = (CTranslate2Engine(exported, tokenizers, batch_tokens=size) for size in (4096, 1))
     found = [[best.tokens for [best] in engine.search(sources(exported), options)] for engine in (large, small)]
     assert found[0] == found[1]
+
+
+def stub_data(monkeypatch, tokenizers: TokenizerPair, targets: list[int]) -> None:
+    """Let every data directory have one training pair, encoded by these tokenizers."""
+    split = EncodedSplit([np.array([5]), np.array(targets)], [np.array([0, 1]), np.array([0, len(targets)])])
+    opened = SimpleNamespace(tokenizers=tokenizers, split=lambda name: split, verify=lambda: None)
+    monkeypatch.setattr(DataDirectory, "open", lambda path: opened)
+
+
+def test_a_shortlist_leaves_what_the_targets_have_and_nothing_else(tmp_path, monkeypatch):
+    path = sharpened(tiny_model(tmp_path / "model"))
+    loaded = load_model(path)
+    vocabulary = loaded.tokenizers.target.vocabulary()
+    targets = [number for number, piece in enumerate(vocabulary) if number > EOS and len(piece) > 1][::3]
+    stub_data(monkeypatch, loaded.tokenizers, targets)
+    export_ctranslate2(path, shortlist=tmp_path / "data")
+    kept = {*range(EOS + 1), *targets, *(number for number, piece in enumerate(vocabulary) if len(piece) == 1)}
+    assert read_export(path)["target_vocabulary"] == len(kept) < len(vocabulary)
+    engine = CTranslate2Engine(path, loaded.tokenizers)
+    options = DecodingOptions(beam_size=1, max_length_extra=3)
+    others = tuple(number for number in range(len(vocabulary)) if number not in kept)
+    expected = TorchEngine(loaded.model).search(sources(path), replace(options, forbidden=others))
+    plain = TorchEngine(loaded.model).search(sources(path), options)
+    found = [best.tokens for [best] in engine.search(sources(path), options)]
+    assert found == [best.tokens for [best] in expected]
+    assert found != [best.tokens for [best] in plain]
+
+
+def test_a_shortlist_of_another_tokenizer_is_refused(tmp_path, monkeypatch):
+    path = tiny_model(tmp_path / "model")
+    stub_data(monkeypatch, tiny_tokenizers(vocab_size=320), [5])
+    with pytest.raises(UsageError, match="another tokenizer"):
+        export_ctranslate2(path, shortlist=tmp_path / "data")
+    assert read_export(path) is None
 
 
 def test_other_weights_than_exported_are_noticed(tmp_path):
