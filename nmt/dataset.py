@@ -29,6 +29,7 @@ TOKEN_TYPES: Final = ("uint16", "uint32")
 
 Side = Literal["source", "target"]
 
+_READ: Final = 1 << 20  # tokens of a file that are looked at at a time
 _REMAKE: Final = "prepare it again with `nmt data prepare`"
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*")
 
@@ -158,8 +159,11 @@ class EncodedSplit:
         return self._tokens[side][start:end].astype(np.int64)
 
     def target_ids(self) -> set[int]:
-        """Every id that occurs in a target sentence."""
-        return set(np.unique(self._tokens[1]).tolist())
+        """Every id that occurs in a target sentence. Reads the whole file, a piece at a time."""
+        tokens, found = self._tokens[1], set[int]()
+        for start in range(0, len(tokens), _READ):
+            found.update(np.unique(tokens[start : start + _READ]).tolist())
+        return found
 
     def largest_id(self, side: Side) -> int:
         """The largest token id of a side; -1 if it has none. Reads the whole file."""

@@ -45,10 +45,11 @@ def tiny_model(
     seed: int = 1,
     overrides: list[str] | None = None,
     sentences: list[str] | None = None,
+    tokenizers: TokenizerPair | None = None,
     facts: dict[str, Any] | None = None,
 ) -> Path:
     """Write a model with random weights; returns `directory`."""
-    tokenizers = tiny_tokenizers(sentences=sentences)
+    tokenizers = tokenizers or tiny_tokenizers(sentences=sentences)
     sizes = OVERRIDES if arch == "transformer" else []
     config = resolve(arch, preset="tiny", environment={}, overrides=[*sizes, *(overrides or [])])
     torch.manual_seed(seed)

@@ -25,7 +25,7 @@ def export(
     ] = "float32",
     shortlist: Annotated[
         Path | None,
-        typer.Option(metavar="DATA", help="Leave out pieces that the target sentences of this data directory lack."),
+        typer.Option(metavar="DATA", help="Produce only pieces that the training targets of this data directory have."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     verify: Annotated[
@@ -46,9 +46,11 @@ def export(
         nmt export -m checkpoints/demo --quantization int8 --verify --test data/multi30k/val
 
     From then on `nmt translate -m checkpoints/demo` takes CTranslate2, where it is installed and can do all that
-    is asked for, and does not load torch. int8 is smaller and faster still, --shortlist with the data that the
-    model was trained on too: what it never saw need not be weighed; --verify says what they cost.
+    is asked for, and does not load torch. int8 is smaller and faster still; faster too is --shortlist with the
+    data that the model was trained on: pieces that its targets lack need not be weighed, and scores are those of
+    the rest. --verify says what they cost.
     """
+    from nmt.engines.ct2 import read_export
     from nmt.engines.export import export_ctranslate2
     from nmt.resources import default_model
 
@@ -59,20 +61,23 @@ def export(
     path = model or default_model()
     folder = export_ctranslate2(path, quantization=quantization, shortlist=shortlist, replace=force)
     size = sum(file.stat().st_size for file in folder.iterdir())
+    written = read_export(path) or {}
     document: dict[str, Any] = {
         "schema": 1,
         "folder": str(folder),
         "format": format_,
         "quantization": quantization,
+        "target_pieces": written["target_pieces"],
         "bytes": size,
     }
-    console.note(f"{folder}: {quantization}, {size / 1e6:.1f} MB")
+    what = quantization if shortlist is None else f"{quantization}, {written['target_pieces']:,} target pieces"
+    console.note(f"{folder}: {what}, {size / 1e6:.1f} MB")
     if verify:
         document["verification"] = _verify(path, test or "sample", beam or 5)
     if json_output:
         console.print_json(document)
     elif verify:
-        _print(document["verification"], quantization)
+        _print(document["verification"], what)
 
 
 def _verify(path: Path, spec: str, beam: int) -> dict[str, Any]:
@@ -104,14 +109,14 @@ def _verify(path: Path, spec: str, beam: int) -> dict[str, Any]:
     }
 
 
-def _print(verification: dict[str, Any], quantization: str) -> None:
+def _print(verification: dict[str, Any], what: str) -> None:
     bleu = verification["bleu"]
     console.table(
         [
             ("test set", f"{verification['test']}, {verification['lines']:,} lines, beam {verification['beam']}"),
             ("same translations", f"{verification['same']:,} of {verification['lines']:,}"),
             ("BLEU, torch", f"{bleu['torch']:.2f}"),
-            (f"BLEU, {quantization}", f"{bleu['ctranslate2']:.2f} ({verification['bleu_difference']:+.2f})"),
+            (f"BLEU, {what}", f"{bleu['ctranslate2']:.2f} ({verification['bleu_difference']:+.2f})"),
             ("signature", verification["signature"]),
         ]
     )

@@ -35,16 +35,19 @@ def export_ctranslate2(
     Args:
         directory: a model directory with a Transformer.
         quantization: how weights are stored and multiplied, one of `QUANTIZATIONS`.
-        shortlist: a data directory prepared with the model's tokenizer: the export produces no pieces but those of
-            its target sentences. One list for all lines, unlike CTranslate2's own by batch (`use_vmap`), with
-            which a translation depends on its neighbours. `None` for the whole vocabulary.
+        shortlist: a data directory with the model's tokenizer: the export produces no pieces but those that the
+            targets of its training split consist of. One list for all lines, unlike CTranslate2's own by batch
+            (`use_vmap`), with which a translation depends on its neighbours. Scores are then those of the model so
+            restricted. `None` for the whole vocabulary.
         replace: whether an export that is there already may be replaced.
 
     Returns:
         The folder.
 
     Raises:
-        UsageError: not a Transformer, there is an export already, or the shortlist is of another tokenizer.
+        UsageError: not a Transformer, there is an export already, or the shortlist is of another tokenizer or
+            direction.
+        DataError: the shortlist's data are missing or damaged.
         ModelError: the model is missing or damaged.
     """
     if quantization not in QUANTIZATIONS:
@@ -65,11 +68,13 @@ def export_ctranslate2(
     except (SafetensorError, ValueError, KeyError) as error:
         raise ModelError(f"{directory / WEIGHTS} is damaged: {error}") from error
     weights = {name: array.astype(np.float32) for name, array in arrays.items()}
-    kept = range(tokenizers.target.vocab_size) if shortlist is None else _target_pieces(shortlist, tokenizers)
-    spec = _specification(import_ctranslate2(), config, weights, tokenizers, kept)
-    spec.optimize(quantization=quantization)
-    folder = directory / FOLDER
+    library, folder = import_ctranslate2(), directory / FOLDER
     refuse_non_empty(folder, replace=replace)
+    kept: Sequence[int] = range(tokenizers.target.vocab_size)
+    if shortlist is not None:
+        kept = _target_pieces(shortlist, tokenizers, manifest["direction"])
+    spec = _specification(library, config, weights, tokenizers, kept)
+    spec.optimize(quantization=quantization)
     with atomic_directory(folder, replace=replace) as temporary:
         spec.save(str(temporary))
         names = sorted(path.name for path in temporary.iterdir())
@@ -81,7 +86,7 @@ def export_ctranslate2(
                 "engine": "ctranslate2",
                 "quantization": quantization,
                 "positions": POSITIONS,
-                "target_vocabulary": len(kept),
+                "target_pieces": len(kept),
                 "weights": manifest["sha256"][WEIGHTS],
                 "sha256": {name: sha256_file(temporary / name) for name in names},
             },
@@ -89,15 +94,15 @@ def export_ctranslate2(
     return folder
 
 
-def _target_pieces(data: Path, tokenizers: TokenizerPair) -> list[int]:
-    """Ids of the special tokens, of every piece of one character, and of what the training targets consist of."""
+def _target_pieces(data: Path, tokenizers: TokenizerPair, direction: Mapping[str, str]) -> Sequence[int]:
+    """Ids of the special tokens, and of what the training targets consist of."""
     directory = DataDirectory.open(data)
-    directory.verify()
-    vocabulary = tokenizers.target.vocabulary()
-    if directory.tokenizers.target.vocabulary() != vocabulary:
+    if directory.tokenizers.target.vocabulary() != tokenizers.target.vocabulary():
         raise UsageError(f"{data} has another tokenizer than the model: --shortlist needs the model's own")
-    short = {number for number, piece in enumerate(vocabulary) if number <= EOS or len(piece) == 1}
-    return sorted(short | directory.split("train").target_ids())
+    if directory.target_lang != direction["target"]:
+        raise UsageError(f"{data} has targets in {directory.target_lang}, the model in {direction['target']}")
+    directory.verify()
+    return sorted({*range(EOS + 1), *directory.split("train").target_ids()})
 
 
 def _specification(

@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 
 from nmt.errors import NMTError, UsageError
-from nmt.study.measure import ParallelFiles, Study, measure, measured
+from nmt.study.measure import ParallelFiles, Study, check, measure
 from nmt.study.page import write_page
 from nmt.study.plan import full_plan, quick_plan
 
 
-def main() -> int:
-    """Measure what is not measured yet, and write the page."""
+def main(arguments: list[str] | None = None) -> int:
+    """Measure what is not measured yet, and write the page; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m nmt.study", description=__doc__)
     parser.add_argument("data", type=Path, help="data directory to train on")
     parser.add_argument("--out", type=Path, required=True, help="directory for models, figures and the page")
@@ -20,24 +20,27 @@ def main() -> int:
     )
     parser.add_argument("--gold", action="append", metavar="PREFIX", help="pairs with links in PREFIX.align")
     parser.add_argument("--quick", action="store_true", help="some minutes instead of hours")
-    parser.add_argument("--part", choices=["ladder", "family"], help="half of it, in a directory of its own")
+    parser.add_argument("--part", choices=["ladder", "family"], help="only this half; give each an --out of its own")
     parser.add_argument("--page", action="store_true", help="measure nothing: a page of what is measured so far")
-    parser.add_argument("--workers", type=int, default=2, help="models trained at a time, a thread each")
-    options = parser.parse_args()
+    parser.add_argument("--workers", type=_positive, default=2, help="models trained at a time, a thread each")
+    options = parser.parse_args(arguments)
     plan = quick_plan() if options.quick else full_plan()
     try:
+        tests = _texts(options.test) if options.test else (_own_test(options.data),)
         study = Study(
             plan=plan if options.part is None else plan.of(options.part),
             data=options.data,
             out=options.out,
-            tests=_texts(options.test or []) or _own_test(options.data, options.out),
-            gold=_texts(options.gold or []),
-            workers=max(1, options.workers),
-            say=lambda line: print(line, flush=True),
+            tests=tests,
+            gold=_texts(options.gold or [], gold=True),
+            workers=options.workers,
+            say=lambda line: print(line, file=sys.stderr, flush=True),
         )
-        if not options.page:
+        if options.page:
+            check(study)
+        else:
             measure(study)
-        print(f"page: {write_page(measured(study))}")
+        print(write_page(study))
     except NMTError as error:
         print(f"nmt: error: {error}", file=sys.stderr)
         return error.exit_code
@@ -47,31 +50,35 @@ def main() -> int:
     return 0
 
 
-def _texts(prefixes: list[str]) -> tuple[ParallelFiles, ...]:
-    found = []
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def _texts(prefixes: list[str], *, gold: bool = False) -> tuple[ParallelFiles, ...]:
+    found: dict[str, ParallelFiles] = {}
     for prefix in prefixes:
         path = Path(prefix)
-        text = ParallelFiles(
-            "-".join(path.parts[-2:]), path.parent / f"{path.name}.fr", path.parent / f"{path.name}.en"
-        )
-        for file in (text.src, text.ref):
+        src, ref, links = (path.parent / f"{path.name}.{end}" for end in ("fr", "en", "align"))
+        text = ParallelFiles("-".join(path.parts[-2:]), src, ref, links if gold else None)
+        for file in (src, ref, *([links] if gold else [])):
             if not file.is_file():
                 raise UsageError(f"{file} is not there")
-        found.append(text)
-    return tuple(found)
+        if text.name in found:
+            raise UsageError(f"two test sets would be called {text.name}: rename one")
+        found[text.name] = text
+    return tuple(found.values())
 
 
-def _own_test(data: Path, out: Path) -> tuple[ParallelFiles, ...]:
-    """The test set of the data directory, as two files."""
+def _own_test(data: Path) -> ParallelFiles:
+    """The test set of the data directory."""
     from nmt.dataset import DataDirectory
 
     directory = DataDirectory.open(data)
-    sources, targets = directory.text("test")
-    out.mkdir(parents=True, exist_ok=True)
-    text = ParallelFiles("test", out / "test.fr", out / "test.en")
-    for path, lines in ((text.src, sources), (text.ref, targets)):
-        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
-    return (text,)
+    directory.text("test")  # is there, and whole
+    return ParallelFiles("test", data / f"test.{directory.source_lang}", data / f"test.{directory.target_lang}")
 
 
 if __name__ == "__main__":

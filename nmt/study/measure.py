@@ -1,19 +1,23 @@
 """Train what the plan names and measure it, each step a process of `nmt`; what is done is not done again."""
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from nmt.errors import NMTError, UsageError
 from nmt.files import read_json, sha256_file, write_json
+from nmt.settings import resolve
 from nmt.study.plan import Plan, Run
 
+STUDY: Final = "study.json"
+"""What the figures of a directory come from."""
 Say = Callable[[str], object]
 
 
@@ -24,6 +28,8 @@ class ParallelFiles:
     name: str
     src: Path
     ref: Path
+    links: Path | None = None
+    """Gold word alignments."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Study:
     out: Path
     tests: tuple[ParallelFiles, ...]
     gold: tuple[ParallelFiles, ...]
-    """Pairs with gold word alignments; the links lie beside the source, with the suffix `.align`."""
+    """Pairs with gold word alignments."""
     workers: int
     say: Say
 
@@ -56,11 +62,13 @@ def measure(study: Study) -> None:
     """Everything, in the order of its importance; interrupted, it goes on from there when called again.
 
     Raises:
+        UsageError: what is there already belongs to another study.
         NMTError: a step failed.
     """
-    _remember(study)
+    check(study)
     (study.out / "figures").mkdir(parents=True, exist_ok=True)
     (study.out / "models").mkdir(exist_ok=True)
+    write_json(study.out / STUDY, _identity(study))
     with ThreadPoolExecutor(study.workers) as pool:
         try:
             for done in as_completed([pool.submit(_one, study, run) for run in study.plan.runs]):
@@ -73,6 +81,48 @@ def measure(study: Study) -> None:
             _time(study, run, length)
 
 
+def check(study: Study) -> None:
+    """Refuse to mix figures of different models, data or tests.
+
+    Raises:
+        UsageError: what is there already belongs to another study; says what differs.
+    """
+    path = study.out / STUDY
+    known = read_json(path) if path.exists() else {}
+    mine = _identity(study)
+    for what in mine if known else ():
+        if known.get(what) != mine[what]:
+            raise UsageError(
+                f"{study.out} holds a study with other {what}: go on with the options it began with, or choose "
+                "another --out"
+            )
+
+
+def _identity(study: Study) -> dict[str, Any]:
+    """What the figures come from: of every file its hash, of every run that of its settings."""
+    from nmt.dataset import DataDirectory
+
+    plan = study.plan
+    files = [
+        (f"{text.name}, {kind}", path)
+        for text in (*study.tests, *study.gold)
+        for kind, path in (("source", text.src), ("reference", text.ref), ("links", text.links))
+        if path is not None
+    ]
+    return {
+        "data": DataDirectory.open(study.data).fingerprint,
+        "test sets or gold alignments": {name: sha256_file(path) for name, path in files},
+        "models": {run.name: _digest(plan, run) for run in plan.runs},
+        "measurements": [plan.beam, list(plan.beams), list(plan.lengths), plan.timed_updates],
+    }
+
+
+def _digest(plan: Plan, run: Run) -> str:
+    own = [f"seed={run.seed}", f"max_updates={run.updates}"]
+    config = resolve(run.arch, preset=run.preset, environment={}, overrides=[*plan.settings, *run.settings, *own])
+    return hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode()).hexdigest()
+
+
 def measured(study: Study) -> Study:
     """The same with only those runs of which every figure is there."""
     kept = [run for run in study.plan.runs if all(path.exists() for path in _figures(study, run))]
@@ -82,27 +132,7 @@ def measured(study: Study) -> Study:
 def _figures(study: Study, run: Run) -> Iterator[Path]:
     yield study.figure(run.name, "training")
     yield from (study.figure(run.name, test.name, beam) for test in study.tests for beam in study.plan.beams_of(run))
-    yield from (study.figure(run.name, gold.name, "aer") for gold in study.gold if run.arch != "gru")
-
-
-def _remember(study: Study) -> None:
-    """Refuse to mix figures of different plans or data."""
-    from nmt.dataset import DataDirectory
-
-    for gold in study.gold:
-        if not gold.src.with_suffix(".align").is_file():
-            raise UsageError(f"{gold.src.with_suffix('.align')} is not there")
-    files = [path for text in (*study.tests, *study.gold) for path in (text.src, text.ref)]
-    settings = {
-        "plan": json.loads(json.dumps(asdict(study.plan))),
-        "data": DataDirectory.open(study.data).fingerprint,
-        "files": {path.name: sha256_file(path) for path in files},
-    }
-    path = study.out / "study.json"
-    study.out.mkdir(parents=True, exist_ok=True)
-    if path.exists() and read_json(path) != settings:
-        raise UsageError(f"{study.out} holds another study: choose another --out, or delete it")
-    write_json(path, settings)
+    yield from (study.figure(run.name, gold.name, "aer") for gold in study.gold if run.attends)
 
 
 def _one(study: Study, run: Run) -> None:
@@ -110,13 +140,13 @@ def _one(study: Study, run: Run) -> None:
     for test in study.tests:
         for beam in study.plan.beams_of(run):
             _evaluate(study, run, test, beam)
-    for gold in study.gold if run.arch != "gru" else ():
+    for gold in study.gold if run.attends else ():
         _align(study, run, gold)
 
 
 def _align(study: Study, run: Run, gold: ParallelFiles) -> None:
     words = ["attend", "-m", study.model(run), "--src", gold.src, "--ref", gold.ref]
-    _keep(study.figure(run.name, gold.name, "aer"), lambda: _json(*words, "--gold", gold.src.with_suffix(".align")))
+    _keep(study.figure(run.name, gold.name, "aer"), lambda: _json(*words, "--gold", gold.links))
 
 
 def _train(study: Study, run: Run) -> None:
@@ -180,7 +210,7 @@ def _run(*words: object) -> str:
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, env=environment)
     if done.returncode:
         last = done.stderr.strip().rpartition("\n")[2].removeprefix("nmt: error: ")
-        raise NMTError(f"nmt {words[0]} failed: {last or 'no message'}")
+        raise NMTError(f"nmt {' '.join(map(str, words[:4]))} ... failed: {last or 'no message'}")
     return done.stdout
 
 

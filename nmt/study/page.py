@@ -2,69 +2,85 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from nmt.charts import Curve, line_chart
 from nmt.errors import UsageError
 from nmt.files import atomic_file
+from nmt.lines import read_text_lines
 from nmt.metrics.base import bootstrap_samples
 from nmt.metrics.significance import paired_bootstrap
 from nmt.page import html_page, html_table, markdown_table, text_of
-from nmt.study.measure import ParallelFiles, Study, read_figures
+from nmt.study.measure import ParallelFiles, Study, measured, read_figures
 from nmt.study.plan import BASELINES, Part, Run
 
-Table = tuple[list[str], list[list[str]]]
-Section = tuple[str, str, str, Table]
-"""Title, what was found, a chart or nothing, a table."""
+ENOUGH_LINES: Final = 20
+"""Of one length, to say something of it."""
+ENOUGH_FREEDOM: Final = 10
+"""Of the noise between seeds, to call a difference more than that."""
+ERRORS: Final = 3
+"""Standard errors that a difference must have, of some fourteen that are looked at."""
+
+
+class Section(NamedTuple):
+    """A question, and what answers it."""
+
+    title: str
+    finding: str
+    header: list[str]
+    rows: list[list[str]]
+    chart: str = ""
 
 
 def write_page(study: Study) -> Path:
-    """Write `study.html` and `study.md` of runs that are all measured; where the first is.
+    """Write `study.html` and `study.md` of the runs that are measured to their end; where the first is.
 
     Raises:
         UsageError: there are none.
     """
+    planned = len(study.plan.runs)
+    study = measured(study)
     if not study.plan.runs:
-        raise UsageError(f"nothing in {study.out} is measured to its end yet")
-    ladder, family = _variants(study, "ladder"), _variants(study, "family")
+        raise UsageError(f"no model in {study.out} is measured to its end yet")
+    ladder = _variants(study, "ladder")
     sections: list[Section] = []
     if ladder:
         sections += [_ladder(study), *(_lengths(study, test) for test in study.tests)]
-    if len(family) > 1 and BASELINES["family"] in family:
+    if _variants(study, "family"):
         sections.append(_family(study))
     if ladder:
         sections += [_beams(study, test) for test in study.tests]
-    sections += [_alignment(study, pairs) for pairs in study.gold]
+    sections += [_alignment(study, part, pairs) for part in BASELINES for pairs in study.gold if _runs(study, part)]
     if ladder and all(_time_at(study, arch, n) for arch in ladder for n in study.plan.lengths):
         sections.append(_growth(study))
-    parts, text = [], [f"# {_title(study)}\n"]
-    for title, finding, chart, (header, rows) in sections:
-        numbers = range(1, len(header))
-        parts += [f"<h2>{text_of(title)}</h2>\n", f"<p>{text_of(finding)}</p>\n", chart]
-        parts.append(html_table(header, rows, numbers, "figures"))
-        text += [f"## {title}\n", f"{finding}\n", markdown_table(header, rows, tuple(numbers))]
-    for name, content in (("study.html", html_page(_title(study), parts)), ("study.md", "\n".join(text))):
+    title = f"What attention changes, on {study.data.name}"
+    signature = _bleu(study, study.plan.runs[0], study.tests[0])["signature"]
+    about = f"{len(study.plan.runs)} of {planned} models are measured. BLEU: {signature}, with 95 % intervals."
+    parts, text = [f"<p>{text_of(about)}</p>\n"], [f"# {title}\n", f"{about}\n"]
+    for section in sections:
+        numbers = range(1, len(section.header))
+        parts += [f"<h2>{text_of(section.title)}</h2>\n", f"<p>{text_of(section.finding)}</p>\n", section.chart]
+        parts.append(html_table(section.header, section.rows, numbers, "figures"))
+        text += [f"## {section.title}\n", f"{section.finding}\n"]
+        text.append(markdown_table(section.header, section.rows, tuple(numbers)))
+    for name, content in (("study.html", html_page(title, parts)), ("study.md", "\n".join(text))):
         with atomic_file(study.out / name) as file:
             file.write(content.encode())
     return study.out / "study.html"
-
-
-def _title(study: Study) -> str:
-    return f"{len(study.plan.runs)} models trained on {study.data.name}"
 
 
 # -- the ladder ----------------------------------------------------------------------------------------------
 
 
 def _ladder(study: Study) -> Section:
-    test, beam = study.tests[0], study.plan.beams[1]
+    test = study.tests[0]
     header = ["model", "parameters", "tokens/s in training", "minutes", *(f"BLEU, {t.name}" for t in study.tests), "p"]
     rows = []
     for run in _runs(study, "ladder"):
         facts = read_figures(study, (run.name, "training"))
-        scores = [_bleu(study, run, t, beam) for t in study.tests]
+        scores = [_bleu(study, run, t) for t in study.tests]
         speed, minutes = f"{facts['tokens_per_second']:,.0f}", f"{facts['seconds'] / 60:.1f}"
         rows.append([run.name, f"{facts['parameters']:,}", speed, minutes, *map(_interval, scores), _p(study, run)])
     found = [
@@ -72,9 +88,18 @@ def _ladder(study: Study) -> Section:
         + ", ".join(f"{arch} {_spread(_bleus(study, runs, t))}" for arch, runs in _variants(study, "ladder").items())
         for t in study.tests
     ]
-    finding = f"BLEU with beam {beam}, mean ± standard deviation of the seeds: {'; '.join(found)}."
-    p = f"p: paired bootstrap against {BASELINES['ladder']} of the same seed, {test.name}."
-    return "The three generations", f"{finding} {p}", "", (header, rows)
+    finding = (
+        f"{_trained(study, 'ladder')} BLEU with beam {study.plan.beam}, mean ± standard deviation of the seeds: "
+        f"{'; '.join(found)}. p: paired bootstrap against {BASELINES['ladder']} of the same seed, {test.name}."
+    )
+    return Section("The three generations", finding, header, rows)
+
+
+def _trained(study: Study, part: Part) -> str:
+    """How long each, and what their speeds are worth."""
+    run = _runs(study, part)[0]
+    others = " Several models trained at a time: speeds and minutes are no more than a hint." * (study.workers > 1)
+    return f"Preset {run.preset}, {run.updates:,} updates each ({', '.join(study.plan.settings)}).{others}"
 
 
 # -- length --------------------------------------------------------------------------------------------------
@@ -82,9 +107,9 @@ def _ladder(study: Study) -> Section:
 
 def _lengths(study: Study, test: ParallelFiles) -> Section:
     """Bahdanau et al. 2015, figure 2; Cho et al. 2014."""
-    beam, variants = study.plan.beams[1], _variants(study, "ladder")
+    variants = _variants(study, "ladder")
     buckets = {
-        arch: [read_figures(study, (run.name, test.name, beam))["buckets"] for run in runs]
+        arch: [read_figures(study, (run.name, test.name, study.plan.beam))["buckets"] for run in runs]
         for arch, runs in variants.items()
     }
     some = next(iter(buckets.values()))[0]
@@ -95,35 +120,53 @@ def _lengths(study: Study, test: ParallelFiles) -> Section:
         for arch, runs in variants.items()
         for run, found in zip(runs, buckets[arch], strict=True)
     ]
-    means = {
-        arch: [
-            {key: statistics.mean(bucket["bleu"][key] for bucket in same) for key in ("value", "low", "high")}
-            for same in zip(*found, strict=True)
-        ]
-        for arch, found in buckets.items()
-    }
     curves = [
-        Curve(arch, *([m[key] for m in mean] for key in ("value", "low", "high"))) for arch, mean in means.items()
+        Curve(
+            arch,
+            *([_mean(bucket["bleu"][end] for bucket in same) for same in zip(*found, strict=True)] for end in ENDS),
+        )
+        for arch, found in buckets.items()
     ]
     chart = line_chart(f"BLEU by source words, {test.name}", labels, curves, below="words of the source")
-    counted = [i for i, bucket in enumerate(some) if bucket["lines"] >= 20]
+    counted = [i for i, bucket in enumerate(some) if bucket["lines"] >= ENOUGH_LINES]
     finding = "there are too few lengths to say."
-    if len(counted) > 1 and {"gru", "attention"} <= means.keys():
-        finding = _falls(means, labels, counted[0], counted[-1])
-    about = "Values and 95 % intervals of the chart are means of the seeds." if len(rows) > len(means) else ""
-    return f"Does quality fall with length? ({test.name})", f"On {test.name}, {finding} {about}", chart, (header, rows)
+    if len(counted) > 1:
+        finding = _falls(buckets, labels, counted[0], counted[-1])
+    about = " The chart has the means of the seeds, of their intervals too." if len(rows) > len(buckets) else ""
+    title = f"Does quality fall with length? ({test.name})"
+    return Section(title, f"On {test.name}, {finding}{about}", header, rows, chart)
 
 
-def _falls(means: dict[str, list[dict[str, float]]], labels: list[str], first: int, last: int) -> str:
-    """How much of its BLEU each keeps, from the first to the last lengths that have 20 lines."""
-    kept = {arch: mean[last]["value"] / max(mean[first]["value"], 1e-9) for arch, mean in means.items()}
-    shares = ", ".join(f"{arch} {100 * share:.0f} %" for arch, share in kept.items())
+ENDS: Final = ("value", "low", "high")
+
+
+def _falls(buckets: dict[str, list[Any]], labels: list[str], first: int, last: int) -> str:
+    """How much of its BLEU each keeps, seed by seed, from the first to the last lengths that have enough lines."""
+    kept = {
+        arch: [seed[last]["bleu"]["value"] / max(seed[first]["bleu"]["value"], 1e-9) for seed in found]
+        for arch, found in buckets.items()
+    }
+    shares = ", ".join(f"{arch} {_range([100 * share for share in found])} %" for arch, found in kept.items())
     text = f"of the BLEU at {labels[first]} words there is left at {labels[last]}: {shares}."
-    apart = means["attention"][last]["low"] > means["gru"][last]["high"]
-    there = f"at {labels[last]} words their intervals are {'apart' if apart else 'not apart'}"
-    if kept["attention"] > kept["gru"] and apart:
-        return f"{text} Attention flattens the fall, as was claimed: {there}."
-    return f"{text} That attention flattens the fall does not show here; {there}."
+    if not {"gru", "attention"} <= buckets.keys():
+        return text
+    lows = [seed[last]["bleu"]["low"] for seed in buckets["attention"]]
+    highs = [seed[last]["bleu"]["high"] for seed in buckets["gru"]]
+    if None not in (*lows, *highs):
+        ahead = (
+            "ahead of gru beyond the intervals" if min(lows) > max(highs) else "not ahead of gru beyond the intervals"
+        )
+        text += f" At {labels[last]} words attention is {ahead}."
+    if min(len(kept["gru"]), len(kept["attention"])) < 2:
+        return f"{text} One seed does not tell whether attention flattens the fall."
+    if min(kept["attention"]) > max(kept["gru"]):
+        return f"{text} Attention flattens the fall, as was claimed: whatever the seeds, it keeps more."
+    return f"{text} That attention flattens the fall does not show here: the shares overlap."
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = f"{min(values):.0f}", f"{max(values):.0f}"
+    return low if low == high else f"{low} to {high}"
 
 
 # -- the family ----------------------------------------------------------------------------------------------
@@ -131,46 +174,47 @@ def _falls(means: dict[str, list[dict[str, float]]], labels: list[str], first: i
 
 def _family(study: Study) -> Section:
     base, variants = BASELINES["family"], _variants(study, "family")
+    noises = [_noise([_bleus(study, runs, test) for runs in variants.values()]) for test in study.tests]
     header = ["what", "seeds", "tokens/s in training", *(f"BLEU, {t.name}" for t in study.tests)]
     header += [f"against {base}, {t.name}" for t in study.tests]
     rows = []
     for variant, runs in variants.items():
-        speeds = [read_figures(study, (run.name, "training"))["tokens_per_second"] for run in runs]
-        row = [variant, f"{len(runs)}", f"{statistics.median(speeds):,.0f}"]
-        row += [_spread(_bleus(study, runs, test)) for test in study.tests]
-        rows.append([*row, *(_against(study, variants[base], runs, test) for test in study.tests)])
+        speed = max(read_figures(study, (run.name, "training"))["tokens_per_second"] for run in runs)
+        row = [variant, f"{len(runs)}", f"{speed:,.0f}", *(_spread(_bleus(study, runs, test)) for test in study.tests)]
+        for test, noise in zip(study.tests, noises, strict=True):
+            against = (
+                "" if variant == base or base not in variants else _against(study, variants[base], runs, test, noise)
+            )
+            row.append(against)
+        rows.append(row)
     test = study.tests[0]
     means = {variant: statistics.mean(_bleus(study, runs, test)) for variant, runs in variants.items()}
     best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
+    known = [f"{t.name} {noise:.2f}" for t, noise in zip(study.tests, noises, strict=True) if noise is not None]
     finding = (
-        f"Best on {test.name}, beam {study.plan.beams[1]}: {best} with {means[best]:.2f}; last: {worst} with "
-        f"{means[worst]:.2f}. Mean ± standard deviation of the seeds. "
+        f"{_trained(study, 'family')} BLEU with beam {study.plan.beam}, mean ± standard deviation of the seeds. "
+        f"Highest on {test.name}: {best} with {means[best]:.2f}; lowest: {worst} with {means[worst]:.2f}. "
     )
-    noise = _noise(study, test)
-    if noise is None:
-        finding += "With one seed nothing tells a difference from noise."
-    else:
+    if known:
         finding += (
-            f"Seeds of one variant spread by {noise:.2f} (standard deviation, pooled over the variants); a * marks "
-            "differences of more than two of their standard errors."
+            f"Standard deviation between the seeds of one variant, pooled over all: {', '.join(known)}. A * marks "
+            f"differences of more than {ERRORS} of their standard errors."
         )
-    return "Scores, scopes, placements", finding, "", (header, rows)
+    else:
+        finding += "So few seeds do not tell a difference from noise."
+    return Section("Scores, scopes, placements", finding, header, rows)
 
 
-def _against(study: Study, base: Sequence[Run], runs: Sequence[Run], test: ParallelFiles) -> str:
-    if runs == base:
-        return ""
+def _against(study: Study, base: Sequence[Run], runs: Sequence[Run], test: ParallelFiles, noise: float | None) -> str:
     difference = statistics.mean(_bleus(study, runs, test)) - statistics.mean(_bleus(study, base, test))
-    noise = _noise(study, test)
-    beyond = noise is not None and abs(difference) > 2 * noise * math.sqrt(1 / len(runs) + 1 / len(base))
+    beyond = noise is not None and abs(difference) > ERRORS * noise * math.sqrt(1 / len(runs) + 1 / len(base))
     return f"{difference:+.2f}{'*' if beyond else ''}"
 
 
-def _noise(study: Study, test: ParallelFiles) -> float | None:
-    """Standard deviation of BLEU between seeds, pooled over the variants; `None` where each has one."""
-    groups = [_bleus(study, runs, test) for runs in _variants(study, "family").values()]
+def _noise(groups: Sequence[Sequence[float]]) -> float | None:
+    """Standard deviation between the seeds of a variant, pooled over the variants; `None` with too few seeds."""
     freedom = sum(len(group) - 1 for group in groups)
-    if not freedom:
+    if freedom < ENOUGH_FREEDOM:
         return None
     return math.sqrt(sum((len(g) - 1) * statistics.variance(g) for g in groups if len(g) > 1) / freedom)
 
@@ -180,48 +224,47 @@ def _noise(study: Study, test: ParallelFiles) -> float | None:
 
 def _beams(study: Study, test: ParallelFiles) -> Section:
     beams, variants = study.plan.beams, _variants(study, "ladder")
-    found = {
-        (arch, beam): [read_figures(study, (run.name, test.name, beam)) for run in runs]
-        for arch, runs in variants.items()
-        for beam in beams
-    }
-    labels = [_label(bucket) for bucket in next(iter(found.values()))[0]["buckets"]]
-    header = ["model, beam", "all", "sentences/s", *labels]
+    header: list[str] = []
     rows, gains = [], []
-    for (arch, beam), seeds in found.items():
-        speed = statistics.mean(figures["speed"]["sentences_per_second"] for figures in seeds)
-        by_length = zip(*(figures["buckets"] for figures in seeds), strict=True)
-        bleus = [statistics.mean(bucket["bleu"]["value"] for bucket in same) for same in by_length]
-        whole = statistics.mean(_bleus(study, variants[arch], test, beam))
-        rows.append([f"{arch}, {beam}", f"{whole:.2f}", f"{speed:,.1f}", *(f"{bleu:.1f}" for bleu in bleus)])
     for arch, runs in variants.items():
-        means = " → ".join(f"{statistics.mean(_bleus(study, runs, test, beam)):.2f}" for beam in beams)
-        gains.append(f"{arch} {means}")
-    finding = f"BLEU with beam {' → '.join(map(str, beams))} on {test.name}: {'; '.join(gains)} (means of the seeds)."
-    return f"Greedy or beam? ({test.name})", finding, "", (header, rows)
+        means = []
+        for beam in beams:
+            seeds = [read_figures(study, (run.name, test.name, beam)) for run in runs]
+            header = header or ["model, beam", "all", "sentences/s", *(_label(b) for b in seeds[0]["buckets"])]
+            speed = max(figures["speed"]["sentences_per_second"] for figures in seeds)
+            by_length = zip(*(figures["buckets"] for figures in seeds), strict=True)
+            bleus = [statistics.mean(bucket["bleu"]["value"] for bucket in same) for same in by_length]
+            means.append(f"{statistics.mean(_bleus(study, runs, test, beam)):.2f}")
+            rows.append([f"{arch}, {beam}", means[-1], f"{speed:,.1f}", *(f"{bleu:.1f}" for bleu in bleus)])
+        gains.append(f"{arch} {' → '.join(means)}")
+    finding = (
+        f"BLEU with beam {' → '.join(map(str, beams))} on {test.name}: {'; '.join(gains)} (means of the seeds; of the "
+        "speeds, the best)."
+    )
+    return Section(f"Greedy or beam? ({test.name})", finding, header, rows)
 
 
 # -- alignment -----------------------------------------------------------------------------------------------
 
 
-def _alignment(study: Study, gold: ParallelFiles) -> Section:
+def _alignment(study: Study, part: Part, gold: ParallelFiles) -> Section:
     errors: dict[str, list[list[float]]] = {}
-    for run in study.plan.runs:
-        found = read_figures(study, (run.name, gold.name, "aer"))
+    for run in _runs(study, part):
+        found = read_figures(study, (run.name, gold.name, "aer")) if run.attends else None
         for name, figures in (found["alignments"] if found else {}).items():
             what = name if name == "diagonal" else f"{run.variant}, {name}"
             errors.setdefault(what, []).append([figures[key] for key in ("aer", "precision", "recall")])
     means = {what: [statistics.mean(column) for column in zip(*rows, strict=True)] for what, rows in errors.items()}
+    title, header = f"Do weights align words? (the {part}, {gold.name})", ["attention", "AER", "precision", "recall"]
     if not means:
-        return f"Do weights align words? ({gold.name})", "No attention.", "", (["attention"], [])
+        return Section(title, "No model with attention is measured yet.", header, [])
     diagonal = means.pop("diagonal")
     best = min(means, key=lambda what: means[what][0])
     finding = (
-        f"Lowest error rate on {gold.name}: {best}, {means[best][0]:.1f} % (the diagonal has {diagonal[0]:.1f}); "
-        "means of the seeds."
+        f"Lowest error rate: {best}, {means[best][0]:.1f} % (the diagonal has {diagonal[0]:.1f}); means of the seeds."
     )
     rows = [[what, *(f"{value:.1f}" for value in row)] for what, row in {"diagonal": diagonal, **means}.items()]
-    return f"Do weights align words? ({gold.name})", finding, "", (["attention", "AER", "precision", "recall"], rows)
+    return Section(title, finding, header, rows)
 
 
 # -- growth --------------------------------------------------------------------------------------------------
@@ -255,7 +298,7 @@ def _growth(study: Study) -> Section:
         "O(n·d²), attention over all positions O(n²·d) beside the O(n·d²) of its projections: the square shows only "
         "once n comes near d, and the output layer, O(n·d·V) for all three, hides it further."
     )
-    return "How do time and memory grow?", finding, chart, (header, rows)
+    return Section("How do time and memory grow?", finding, header, rows, chart)
 
 
 def _time_at(study: Study, arch: str, length: int) -> Any:
@@ -283,13 +326,20 @@ def _variants(study: Study, part: Part) -> dict[str, list[Run]]:
     return variants
 
 
-def _bleu(study: Study, run: Run, test: ParallelFiles, beam: int) -> dict[str, Any]:
-    score: dict[str, Any] = read_figures(study, (run.name, test.name, beam))["scores"]["bleu"]
+def _bleu(study: Study, run: Run, test: ParallelFiles, beam: int | None = None) -> dict[str, Any]:
+    figures = read_figures(study, (run.name, test.name, beam or study.plan.beam))
+    score: dict[str, Any] = figures["scores"]["bleu"]
     return score
 
 
 def _bleus(study: Study, runs: Sequence[Run], test: ParallelFiles, beam: int | None = None) -> list[float]:
-    return [_bleu(study, run, test, beam or study.plan.beams[1])["value"] for run in runs]
+    return [_bleu(study, run, test, beam)["value"] for run in runs]
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """`None` where one of them is not there."""
+    known = list(values)
+    return None if None in known else statistics.mean(value for value in known if value is not None)
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -299,17 +349,14 @@ def _spread(values: Sequence[float]) -> str:
 
 def _p(study: Study, run: Run) -> str:
     """Of the difference to the baseline of the same seed, by paired bootstrap; nothing where there is none."""
-    test, beam = study.tests[0], study.plan.beams[1]
+    test = study.tests[0]
     base = next((r for r in _variants(study, run.part).get(BASELINES[run.part], []) if r.seed == run.seed), run)
-    if base is run:
+    refs = [(line,) for line in read_text_lines(test.ref)]
+    samples = bootstrap_samples(len(refs))
+    if base is run or not samples:
         return ""
-    lines = {which.name: _lines(study.hyps(which, test, beam)) for which in (base, run)}
-    refs = [(line,) for line in _lines(test.ref)]
-    return f"{paired_bootstrap(lines, refs, bootstrap_samples(len(refs)))[run.name].bleu:.3f}"
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    hyps = {which.name: read_text_lines(study.hyps(which, test, study.plan.beam)) for which in (base, run)}
+    return f"{paired_bootstrap(hyps, refs, samples)[run.name].bleu:.3f}"
 
 
 def _label(bucket: dict[str, Any]) -> str:
@@ -317,4 +364,5 @@ def _label(bucket: dict[str, Any]) -> str:
 
 
 def _interval(score: dict[str, Any]) -> str:
-    return f"{score['value']:.1f} [{score['low']:.1f}, {score['high']:.1f}]"
+    interval = "" if score["low"] is None else f" [{score['low']:.1f}, {score['high']:.1f}]"
+    return f"{score['value']:.1f}{interval}"

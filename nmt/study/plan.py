@@ -7,7 +7,6 @@ from typing import Final, Literal
 from nmt.config import ScopeName, ScoreName
 
 Part = Literal["ladder", "family"]
-Group = Literal["ladder", "score", "scope", "placement"]
 BASELINES: Final[dict[Part, str]] = {"ladder": "attention", "family": "score-additive"}
 """What the others of a part are measured against; that of the family is additive, global, before the cell."""
 
@@ -18,7 +17,7 @@ class Run:
 
     variant: str
     """What it is, whatever its seed."""
-    group: Group
+    part: Part
     arch: str
     seed: int
     preset: str
@@ -32,9 +31,9 @@ class Run:
         return f"{self.variant}-{self.seed}"
 
     @property
-    def part(self) -> Part:
-        """Of the study."""
-        return "ladder" if self.group == "ladder" else "family"
+    def attends(self) -> bool:
+        """Whether it has attention to be compared with gold alignments."""
+        return self.arch != "gru"
 
 
 @dataclass(frozen=True)
@@ -43,15 +42,17 @@ class Plan:
 
     settings: tuple[str, ...]
     runs: tuple[Run, ...]
+    beam: int = 5
+    """Of every comparison."""
     beams: tuple[int, ...] = (1, 5, 10)
-    """Of the ladder; the family, and every comparison, has the second."""
+    """Of the ladder."""
     lengths: tuple[int, ...] = (8, 16, 32, 64, 128)
     """Tokens a sentence at which time and memory are measured."""
     timed_updates: int = 10
 
     def beams_of(self, run: Run) -> tuple[int, ...]:
         """With which a run translates."""
-        return self.beams if run.part == "ladder" else self.beams[1:2]
+        return self.beams if run.part == "ladder" else (self.beam,)
 
     @property
     def timed(self) -> tuple[Run, ...]:
@@ -66,7 +67,7 @@ class Plan:
 def full_plan() -> Plan:
     """The ladder, and every score, scope and placement; three seeds of each: some hours.
 
-    The members of the family are many and smaller: who is ahead shows in them too.
+    The members of the family are many, so smaller, and trained for less long.
     """
     common = ("batch_tokens=1536", "eval_every=500", "save_every=500", "log_every=50", "threads=1")
     return Plan(common, (*_ladder((1, 2, 3), "small", 2000), *_family((1, 2, 3), 1200)))
@@ -92,14 +93,14 @@ def _ladder(seeds: tuple[int, ...], preset: str, updates: int) -> tuple[Run, ...
 
 
 def _family(seeds: tuple[int, ...], updates: int) -> tuple[Run, ...]:
-    members: dict[str, tuple[Group, tuple[str, ...]]] = {
-        **{f"score-{name}": ("score", (f"score={name}",)) for name in typing.get_args(ScoreName)},
-        **{f"scope-{name}": ("scope", (f"scope={name}",)) for name in typing.get_args(ScopeName) if name != "global"},
-        "placement-after": ("placement", ("placement=after",)),
-        "placement-feeding": ("placement", ("placement=after", "input_feeding=true")),
+    members: dict[str, tuple[str, ...]] = {
+        **{f"score-{name}": (f"score={name}",) for name in typing.get_args(ScoreName)},
+        **{f"scope-{name}": (f"scope={name}",) for name in typing.get_args(ScopeName) if name != "global"},
+        "placement-after": ("placement=after",),
+        "placement-feeding": ("placement=after", "input_feeding=true"),
     }
     return tuple(
-        Run(variant, group, "attention", seed, "tiny", updates, settings)
+        Run(variant, "family", "attention", seed, "tiny", updates, settings)
         for seed in seeds
-        for variant, (group, settings) in members.items()
+        for variant, settings in members.items()
     )

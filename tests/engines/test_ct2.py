@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import json
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 import typer
@@ -19,7 +19,7 @@ from nmt.batching import pad_source
 from nmt.checkpoint import load_model
 from nmt.cli import app, frame
 from nmt.config import DecodingOptions
-from nmt.dataset import DataDirectory, EncodedSplit
+from nmt.dataset import DataDirectory
 from nmt.decoding.forced import forced_scores
 from nmt.engines import ct2
 from nmt.engines.ct2 import (
@@ -34,9 +34,9 @@ from nmt.engines.ct2 import (
 from nmt.engines.export import export_ctranslate2
 from nmt.engines.pytorch import TorchEngine
 from nmt.errors import ModelError, UsageError
+from nmt.preparation import PreparationOptions, prepare
 from nmt.resources import shipped_model
 from nmt.special import BOS, EOS
-from nmt.tokenizer import TokenizerPair
 from nmt.translator import Translator
 from tests.copying import TEXT
 from tests.tiny import SENTENCES, sharpened, tiny_model, tiny_tokenizers
@@ -176,38 +176,54 @@ def test_batches_change_nothing(exported):
     assert found[0] == found[1]
 
 
-def stub_data(monkeypatch, tokenizers: TokenizerPair, targets: list[int]) -> None:
-    """Let every data directory have one training pair, encoded by these tokenizers."""
-    split = EncodedSplit([np.array([5]), np.array(targets)], [np.array([0, 1]), np.array([0, len(targets)])])
-    opened = SimpleNamespace(tokenizers=tokenizers, split=lambda name: split, verify=lambda: None)
-    monkeypatch.setattr(DataDirectory, "open", lambda path: opened)
+@pytest.fixture(scope="module")
+def narrow_data(tmp_path_factory) -> Path:
+    """A data directory whose training targets are a few words."""
+    folder = tmp_path_factory.mktemp("narrow")
+    pairs = [f"{sentence}\tThe station.\n" for sentence in SENTENCES]
+    (folder / "train.tsv").write_text("".join(pairs), encoding="utf-8")
+    (folder / "valid.tsv").write_text("Un autre mot.\tAnother word.\n", encoding="utf-8")
+    specs = ([str(folder / "train.tsv")], [str(folder / "valid.tsv")], [])
+    prepare(*specs, folder / "data", PreparationOptions(vocab_size=300, model_type="bpe"))
+    return folder / "data"
 
 
-def test_a_shortlist_leaves_what_the_targets_have_and_nothing_else(tmp_path, monkeypatch):
-    path = sharpened(tiny_model(tmp_path / "model"))
-    loaded = load_model(path)
-    vocabulary = loaded.tokenizers.target.vocabulary()
-    targets = [number for number, piece in enumerate(vocabulary) if number > EOS and len(piece) > 1][::3]
-    stub_data(monkeypatch, loaded.tokenizers, targets)
-    export_ctranslate2(path, shortlist=tmp_path / "data")
-    kept = {*range(EOS + 1), *targets, *(number for number, piece in enumerate(vocabulary) if len(piece) == 1)}
-    assert read_export(path)["target_vocabulary"] == len(kept) < len(vocabulary)
-    engine = CTranslate2Engine(path, loaded.tokenizers)
+@pytest.mark.parametrize("ties", ["all", "none"])
+def test_a_shortlist_leaves_what_the_training_targets_have_and_nothing_else(tmp_path, narrow_data, ties):
+    data = DataDirectory.open(narrow_data)
+    path = tiny_model(tmp_path / "model", overrides=[f"tie_embeddings={ties}"], tokenizers=data.tokenizers)
+    loaded = load_model(sharpened(path))
+    export_ctranslate2(path, shortlist=narrow_data)
+    kept = {0, 1, 2, 3, *loaded.tokenizers.target.encode("The station.")}
+    assert read_export(path)["target_pieces"] == len(kept)
     options = DecodingOptions(beam_size=1, max_length_extra=3)
-    others = tuple(number for number in range(len(vocabulary)) if number not in kept)
+    others = tuple(number for number in range(loaded.tokenizers.target.vocab_size) if number not in kept)
     expected = TorchEngine(loaded.model).search(sources(path), replace(options, forbidden=others))
     plain = TorchEngine(loaded.model).search(sources(path), options)
-    found = [best.tokens for [best] in engine.search(sources(path), options)]
-    assert found == [best.tokens for [best] in expected]
-    assert found != [best.tokens for [best] in plain]
+    found = CTranslate2Engine(path, loaded.tokenizers).search(sources(path), options)
+    assert [best.tokens for [best] in found] == [best.tokens for [best] in expected]
+    assert [best.tokens for [best] in found] != [best.tokens for [best] in plain]
 
 
-def test_a_shortlist_of_another_tokenizer_is_refused(tmp_path, monkeypatch):
+def test_a_shortlist_of_another_tokenizer_or_direction_is_refused(tmp_path, narrow_data):
     path = tiny_model(tmp_path / "model")
-    stub_data(monkeypatch, tiny_tokenizers(vocab_size=320), [5])
     with pytest.raises(UsageError, match="another tokenizer"):
-        export_ctranslate2(path, shortlist=tmp_path / "data")
+        export_ctranslate2(path, shortlist=narrow_data)
+    turned = {"direction": {"source": "en", "target": "fr"}}
+    path = tiny_model(tmp_path / "turned", tokenizers=DataDirectory.open(narrow_data).tokenizers, facts=turned)
+    with pytest.raises(UsageError, match="targets in en, the model in fr"):
+        export_ctranslate2(path, shortlist=narrow_data)
     assert read_export(path) is None
+
+
+def test_a_shortlist_is_reported(tmp_path, narrow_data, nmt_main, capsys):
+    path = tiny_model(tmp_path / "model", tokenizers=DataDirectory.open(narrow_data).tokenizers)
+    assert nmt_main("export", "-m", str(path), "--shortlist", str(narrow_data), "--json") == 0
+    reported = capsys.readouterr()
+    pieces = read_export(path)["target_pieces"]
+    assert json.loads(reported.out)["target_pieces"] == pieces < 30
+    assert f"float32, {pieces} target pieces" in reported.err
+    assert nmt_main("export", "-m", str(path), "--shortlist", str(tmp_path), "--force") == 3
 
 
 def test_other_weights_than_exported_are_noticed(tmp_path):
