@@ -28,7 +28,7 @@ def page() -> str:
     def weights(layers: int, rows: int, columns: int) -> np.ndarray:
         return rng.dirichlet(np.ones(columns), (layers, 2, rows))
 
-    maps = {"cross": weights(2, 3, 5), "encoder": weights(3, 5, 5), "decoder": weights(2, 3, 3)}
+    maps = {"cross": weights(2, 3, 6), "encoder": weights(3, 6, 6), "decoder": weights(2, 3, 3)}
     candidates = [[("\u2581The", 0.75), ("\u2581<b>\u2066", 0.2)] for _ in TARGET]
     return attention_page(title="<i>title</i>\u202e", source=HOSTILE, target=TARGET, maps=maps, candidates=candidates)
 
@@ -45,7 +45,7 @@ def test_text_never_becomes_markup() -> None:
     data = json.loads(block[1])
     assert data["source"] == HOSTILE
     assert data["target"] == TARGET
-    assert np.shape(data["maps"]["encoder"]) == (3, 2, 5, 5)
+    assert np.shape(data["maps"]["encoder"]) == (3, 2, 6, 6)
 
 
 def test_nothing_is_fetched() -> None:
@@ -88,7 +88,7 @@ document.title = 'saw ' + JSON.stringify(log);
     title = re.search(r"<title>saw (.*?)</title>", seen)
     assert title is not None, seen[-2000:]
     log = json.loads(title[1].replace("&amp;", "&"))
-    assert log == [15, 4, True, True, "2", "0", "1", True, 25, 6, "2", 0]
+    assert log == [18, 4, True, True, "2", "0", "1", True, 36, 6, "2", 0]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
@@ -97,7 +97,7 @@ def test_the_page_runs_under_its_own_policy_and_lets_nothing_else_run(tmp_path: 
     html = page()
     file.write_text(html.replace("</body>", "<script>document.title = 'broken in'</script></body>"), encoding="utf-8")
     seen = dump(file)
-    assert seen.count("<td") == 15
+    assert seen.count("<td") == 18
     assert "broken in</title>" not in seen
 
 
