@@ -54,6 +54,8 @@ th, td { text-align: left; vertical-align: top; padding: .4rem .7rem .4rem 0;
 th { color: var(--soft); font-weight: 600; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap;
   overflow-wrap: normal; }
+.figures td:first-child { white-space: nowrap; }
+.scores-table td:first-child, .models td:first-child, .lengths td:first-child { min-width: 9rem; }
 .facts th { width: 13rem; }
 .examples th, .examples td { width: 29%; }
 .examples th.number, .examples td.number { width: 6.5%; }
