@@ -14,7 +14,7 @@ from torch import Tensor
 from nmt.checkpoint import LoadedModel, load_model, named_weights, save_model, set_weights
 from nmt.errors import ModelError, UsageError
 from nmt.files import atomic_directory, refuse_non_empty
-from nmt.manifest import WEIGHTS
+from nmt.manifest import WEIGHTS, is_model_directory
 
 
 def average_models(
@@ -93,7 +93,7 @@ def _write(
 ) -> None:
     set_weights(of.model, weights, out / WEIGHTS)
     facts = _facts(of.manifest) | {"averaged": origins}
-    with atomic_directory(out, replace=replace) as temporary:
+    with atomic_directory(out, replace=replace, keep=not is_model_directory(out)) as temporary:
         save_model(temporary, of.model, of.config, of.tokenizers, facts, dtype=dtype)
 
 

@@ -88,6 +88,16 @@ class Comparison:
                 }
                 for system in self.systems
             ],
+            "disagreements": [
+                {
+                    "line": item.line,
+                    "source": item.source,
+                    "references": list(item.refs),
+                    "translations": list(item.hyps),
+                    "chrf": list(item.scores),
+                }
+                for item in self.disagreements
+            ],
         }
 
 

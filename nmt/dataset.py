@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmt.errors import DataError, ModelError, did_you_mean
-from nmt.files import read_json, sha256_file
+from nmt.files import nearest_file, read_json, sha256_file
 from nmt.lines import printable, read_text_lines
 from nmt.tokenizer import TokenizerPair
 
@@ -283,11 +283,21 @@ class DataDirectory:
             )
 
 
+def is_data_directory(path: Path) -> bool:
+    """Whether it was made as one, damaged or not."""
+    try:
+        manifest = read_json(path / MANIFEST_NAME)
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("format") == FORMAT
+
+
 def _read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a data directory, its shape checked."""
     name = printable(str(path))
     if not path.exists():
-        raise DataError(f"{name} does not exist: make it with `nmt data prepare --out {name}`")
+        near = printable(nearest_file(path))
+        raise DataError(f"{name} does not exist{near}: make it with `nmt data prepare --out {name}`")
     if not (path / MANIFEST_NAME).is_file():
         raise DataError(f"{name} is no data directory (no {MANIFEST_NAME}): make one with `nmt data prepare`")
     try:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from nmt.errors import NMTError, UsageError
+from nmt.errors import NMTError, UsageError, did_you_mean
 
 
 def fsync_directory(path: Path) -> None:
@@ -58,14 +58,21 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextlib.contextmanager
-def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
+def atomic_directory(path: Path, *, replace: bool = False, keep: bool = False) -> Iterator[Path]:
     """Yield a temporary folder that takes the name `path` only when the block ends well.
+
+    Args:
+        path: the folder to make.
+        replace: whether one with something in it may lie there.
+        keep: whether that one is kept under its `spare_name`, as it is not ours to delete.
 
     Raises:
         UsageError: `path` exists, is not an empty folder, and `replace` is false.
         NMTError: the disk is full or the place cannot be written.
     """
     refuse_non_empty(path, replace=replace)
+    if path.is_symlink():  # what it leads to is replaced, not the link
+        path = path.resolve()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
@@ -77,7 +84,7 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
             _sync(file)
         _default_mode(temporary, 0o777)
         fsync_directory(temporary)
-        _take_name(temporary, path)
+        _take_name(temporary, path, keep=keep)
         fsync_directory(path.parent)
     except OSError as error:
         raise NMTError(f"cannot write {path}: {error.strerror or error}") from error
@@ -85,19 +92,21 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _take_name(temporary: Path, path: Path) -> None:
+def _take_name(temporary: Path, path: Path, *, keep: bool) -> None:
     """Rename a folder over another; if that fails half-way, the old one has its name again."""
     if not path.is_dir():
         temporary.rename(path)
         return
-    aside = path.with_name(f".{path.name}.old.{os.getpid()}")
+    keep = keep and any(path.iterdir())
+    aside = spare_name(path) if keep else path.with_name(f".{path.name}.old.{os.getpid()}")
     path.rename(aside)
     try:
         temporary.rename(path)
     except BaseException:
         aside.rename(path)
         raise
-    shutil.rmtree(aside)
+    if not keep:
+        shutil.rmtree(aside)
 
 
 def _sync(path: Path) -> None:
@@ -114,6 +123,20 @@ def refuse_non_empty(path: Path, *, replace: bool = False) -> None:
         raise UsageError(f"{path} is a file, not a directory")
     if not replace and path.is_dir() and any(path.iterdir()):
         raise UsageError(f"{path} is not empty: choose another directory, or give --force to replace it")
+
+
+def spare_name(path: Path) -> Path:
+    """`PATH.old`, or the first of `PATH.old2`, `PATH.old3`, ... that is not there yet."""
+    names = (path.with_name(f"{path.name}.old{number or ''}") for number in (0, *range(2, 10_000)))
+    return next(name for name in names if not name.exists() and not name.is_symlink())
+
+
+def nearest_file(path: Path) -> str:
+    """`" (did you mean 'x'?)"` for the name in the same folder that is nearest to a path's, or an empty string."""
+    try:
+        return did_you_mean(path.name, [other.name for other in path.parent.iterdir()])
+    except OSError:
+        return ""
 
 
 def write_if_changed(path: Path, data: bytes) -> None:

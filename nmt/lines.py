@@ -5,10 +5,12 @@ them as one shifts every line behind it against the other language, so nothing h
 """
 
 import bz2
+import contextlib
 import gzip
 import io
 import lzma
 import re
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -150,7 +152,7 @@ def open_binary(path: Path, *, observe: Callable[[bytes], object] | None = None)
     except OSError as error:
         raise DataError(f"cannot read {printable(str(path))}: {error.strerror}") from error
     packed: io.BufferedReader[Any] = io.BufferedReader(_Named(raw, path, observe), 1 << 18)
-    head = packed.peek(6)[:6]
+    head = packed.peek(10)[:10]
     unpack = _unpacker(head, path)
     if unpack is None:
         return packed
@@ -159,9 +161,9 @@ def open_binary(path: Path, *, observe: Callable[[bytes], object] | None = None)
 
 def _unpacker(head: bytes, path: Path) -> Callable[[io.BufferedReader], Any] | None:
     """What unpacks a file that starts with the bytes `head`; `None` for a plain one."""
-    if head.startswith(b"\x1f\x8b"):
+    if head.startswith(b"\x1f\x8b\x08"):
         return lambda file: gzip.GzipFile(fileobj=file, mode="rb")
-    if head.startswith(b"BZh"):
+    if head[:3] == b"BZh" and head[4:] in (b"1AY&SY", b"\x17rE8P\x90"):  # a block, or the end of an empty file
         return lambda file: bz2.BZ2File(file, "rb")
     if head.startswith(b"\xfd7zXZ\x00"):
         return lambda file: lzma.LZMAFile(file, "rb")
@@ -254,31 +256,43 @@ class _Named(io.RawIOBase):
         super().close()
 
 
-def refuse_utf16(stream: io.BufferedIOBase, path: Path) -> None:
-    """Raise `DataError` if the stream, at its start, is UTF-16 or UTF-32: by its mark, or by its zero bytes."""
+def refuse_utf16(stream: io.BufferedIOBase, path: Path, *, certain: bool = False) -> None:
+    """Raise `DataError` if the stream, at its start, is UTF-16 or UTF-32.
+
+    Args:
+        stream: a buffered reader that has read nothing yet; any other is let pass.
+        path: its name.
+        certain: only if it has both the mark and the zero bytes of Latin text; else either is enough.
+    """
     if not isinstance(stream, io.BufferedReader):
         return
     head = stream.peek(64)[:64]
     marked = head.startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff"))
-    even, odd = head[::2], head[1::2]
-    unmarked = len(head) >= 8 and (any(even) != any(odd)) and (not any(even) or not any(odd))
-    if marked or unmarked:
+    text = head[2:] if marked else head
+    even, odd = any(text[::2]), any(text[1::2])
+    zeros = even != odd and len(head) >= 8
+    if (marked and zeros) if certain else (marked or zeros):
         name = printable(str(path))
         raise DataError(f"{name} is UTF-16 or UTF-32, not UTF-8: convert it (iconv -f UTF-16 -t UTF-8)")
 
 
 def read_text_lines(path: Path) -> list[str]:
-    """All lines of a small text file, also a compressed one.
+    """All lines of a small text file, also a compressed one, or of standard input for `-`.
 
     Raises:
         DataError: the file is missing, unreadable, damaged, not UTF-8, or larger than `MAX_SMALL_FILE`.
     """
-    with open_binary(path) as stream:
-        refuse_utf16(stream, path)
-        reader = LineReader(_Bounded(stream, path))
+    stdin = str(path) == "-"
+    name = "standard input" if stdin else printable(str(path))
+    if stdin and sys.stdin is None:
+        raise DataError("standard input is closed")
+    opened: Any = contextlib.nullcontext(sys.stdin.buffer) if stdin else open_binary(path)
+    with opened as stream:
+        refuse_utf16(stream, Path(name))
+        reader = LineReader(_Bounded(stream, Path(name)))
         lines = list(reader)
     if reader.first_invalid is not None:
-        raise DataError(f"{printable(str(path))}:{reader.first_invalid} is not UTF-8")
+        raise DataError(f"{name}:{reader.first_invalid} is not UTF-8")
     return lines
 
 

@@ -6,13 +6,24 @@ from typing import Any, Final
 
 from nmt import __version__
 from nmt.errors import ModelError
-from nmt.files import read_json, sha256_file, write_if_changed, write_json
+from nmt.files import nearest_file, read_json, sha256_file, write_if_changed, write_json
 
 FORMAT_VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
 CONFIG: Final = "config.json"
 WEIGHTS: Final = "model.safetensors"
 CARD: Final = "README.md"
+
+
+def is_model_directory(directory: Path) -> bool:
+    """Whether it was made as one, damaged or not, or a training began in it."""
+    if (directory / "training" / "run.json").is_file():
+        return True
+    try:
+        manifest = read_json(directory / MANIFEST)
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("format") == "nmt-model"
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
@@ -22,7 +33,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         ModelError: no such directory, no manifest in it, or one of another format or version.
     """
     if not directory.is_dir():
-        what = "it is no directory" if directory.exists() else "there is no such directory"
+        what = "it is no directory" if directory.exists() else f"there is no such directory{nearest_file(directory)}"
         raise ModelError(f"no model at {directory}: {what}")
     path = directory / MANIFEST
     if not path.is_file():

@@ -25,8 +25,8 @@ from nmt.dataset import (
     FORMAT,
     FORMAT_VERSION,
     MANIFEST_NAME,
-    DataDirectory,
     SplitWriter,
+    is_data_directory,
     is_language,
     token_type,
 )
@@ -132,7 +132,8 @@ def prepare(
 ) -> dict[str, Any]:
     """Make a data directory from corpus specs; its manifest.
 
-    The same corpora and options give the same bytes. `out` appears when it is complete, or not at all.
+    The same corpora and options give the same bytes. `out` appears when it is complete, or not at all. What is
+    replaced and is no data directory is kept, under its `spare_name`.
 
     Raises:
         DataError: a corpus is missing, misaligned, unreadable or empty, or nothing of it is left.
@@ -147,21 +148,15 @@ def prepare(
     }
     for corpus in itertools.chain.from_iterable(corpora.values()):
         corpus.licence = corpus.licence or options.licence
-    with atomic_directory(out, replace=options.force) as directory:
+    with atomic_directory(out, replace=options.force, keep=not is_data_directory(out)) as directory:
         preparation = _Preparation(directory, options, progress or (lambda stage, done, total: None))
         return preparation.run(corpora.pop("train"), corpora)  # type: ignore[arg-type]  # the other two roles
 
 
 def _check_out(out: Path, specs: Sequence[str], *, force: bool) -> None:
-    """Refuse an output directory that is in use, is no data directory, or holds what is to be read."""
+    """Refuse an output directory that is in use, or holds what is to be read."""
     name = printable(str(out))
     refuse_non_empty(out, replace=force)
-    if force and out.is_dir() and any(out.iterdir()):
-        try:
-            DataDirectory.open(out)
-        except DataError:
-            if not (out / MANIFEST_NAME).is_file():
-                raise UsageError(f"{name} is no data directory: --force replaces only those") from None
     for spec in specs:
         is_path = not spec.startswith(("hf:", "sample#")) and spec != "sample"
         if is_path and out.resolve() in Path(spec).resolve().parents:

@@ -138,6 +138,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in document.items():
         if isinstance(value, dict):
+            if key not in SECTIONS:
+                raise UsageError(f"{path}: unknown table [{key}]{did_you_mean(key, SECTIONS)}")
             flat.update({f"{key}.{name}": inner for name, inner in value.items()})
         else:
             flat[key] = value

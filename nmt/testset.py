@@ -7,7 +7,7 @@ from pathlib import Path
 from nmt.corpora import Reading, open_corpus
 from nmt.dataset import DataDirectory
 from nmt.errors import DataError
-from nmt.lines import LineReader, is_blank, printable, read_text_lines
+from nmt.lines import is_blank, printable, read_text_lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,16 +34,6 @@ class TestSet:
     def max_refs(self) -> int:
         """The most references any line has."""
         return max(map(len, self.refs))
-
-
-def read_lines(path: Path, stdin: LineReader) -> list[str]:
-    """Lines of a text file, `-` for those of `stdin`."""
-    if str(path) != "-":
-        return read_text_lines(path)
-    lines = list(stdin)
-    if stdin.first_invalid is not None:
-        raise DataError(f"standard input:{stdin.first_invalid} is not UTF-8")
-    return lines
 
 
 def read_references(paths: Sequence[Path]) -> tuple[tuple[str, ...], ...]:

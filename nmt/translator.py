@@ -170,11 +170,12 @@ class Translator:
 
     def _encode(self, lines: Sequence[str]) -> list[tuple[tuple[tuple[int, ...], ...], bool]]:
         """Parts of each line as token ids, none for a blank one, and whether its end was cut off."""
-        texts = ["" if is_blank(line) else line[: self.max_line_characters] for line in lines]
+        longest = self.max_line_characters
+        texts = ["" if is_blank(line) else line if len(line) <= longest else line.lstrip()[:longest] for line in lines]
         encoded = self.tokenizers.source.encode_batch(texts)
         sources: list[tuple[tuple[tuple[int, ...], ...], bool]] = []
         for line, text, ids in zip(lines, texts, encoded, strict=True):
-            too_long = bool(ids) and len(text) < len(line)
+            too_long = bool(text) and len(text) < len(line.strip())
             if len(ids) > self.max_source_tokens or too_long:
                 sources.append(self._encode_parts(text, too_long=too_long))
             else:

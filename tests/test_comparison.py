@@ -58,6 +58,8 @@ def test_sentences_that_differ_most_come_first(comparison: Comparison) -> None:
     assert spreads == sorted(spreads, reverse=True)
     assert len(spreads) == 10
     first = comparison.disagreements[0]
+    found = comparison.as_dict()["disagreements"][0]
+    assert (found["line"], found["translations"], found["chrf"]) == (first.line, [*first.hyps], [*first.scores])
     assert first.source == SOURCES[first.line - 1]
     assert first.hyps[1] == REFS[first.line - 1]
 

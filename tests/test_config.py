@@ -62,6 +62,12 @@ def test_mistakes_are_named(layers: dict[str, Any], message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_an_unknown_table_is_named_though_it_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text("[trainig]\n")
+    with pytest.raises(UsageError, match=r"unknown table \[trainig\] \(did you mean 'training'\?\)"):
+        run(file=tmp_path / "x.toml")
+
+
 def test_unknown_architecture_suggests_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'transformer'"):
         run("transfromer")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nmt.errors import NMTError
-from nmt.files import atomic_directory, atomic_file, read_json, write_json
+from nmt.files import atomic_directory, atomic_file, nearest_file, read_json, spare_name, write_json
 
 
 def test_json_comes_back(tmp_path: Path) -> None:
@@ -57,3 +57,37 @@ def test_a_folder_takes_the_place_of_another_whole(tmp_path: Path) -> None:
         replace_half(tmp_path / "d")
     assert (tmp_path / "d" / "x").read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
+
+
+def test_what_a_link_leads_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "old").touch()
+    (tmp_path / "link").symlink_to("real")
+    with atomic_directory(tmp_path / "link", replace=True) as folder:
+        (folder / "new").touch()
+    assert (tmp_path / "link").is_symlink()
+    assert [path.name for path in (tmp_path / "real").iterdir()] == ["new"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
+
+
+def test_what_is_not_ours_is_kept_under_a_free_name(tmp_path: Path) -> None:
+    for expected in ("x.old", "x.old2"):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        (tmp_path / "x" / "thesis").touch()
+        with atomic_directory(tmp_path / "x", replace=True, keep=True):
+            assert spare_name(tmp_path / "x").name == expected
+        assert (tmp_path / expected / "thesis").exists()
+        assert not any((tmp_path / "x").iterdir())
+
+
+def test_an_empty_folder_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    with atomic_directory(tmp_path / "x", keep=True):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_the_nearest_name_in_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").touch()
+    assert nearest_file(tmp_path / "chekpoint") == " (did you mean 'checkpoint'?)"
+    assert nearest_file(tmp_path / "zzz") == nearest_file(tmp_path / "nowhere" / "x") == ""

@@ -1,4 +1,5 @@
 import bz2
+import contextlib
 import gzip
 import io
 import lzma
@@ -201,6 +202,38 @@ def test_utf16_is_refused_with_a_hint(encoding, tmp_path):
     path.write_bytes("Bonjour tout le monde".encode(encoding))
     with pytest.raises(DataError, match="iconv"):
         read_text_lines(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "refused"),
+    [
+        ("Bonjour".encode("utf-16"), True),
+        (b"\xfe\xff" + "Bonjour".encode("utf-16-be"), True),
+        ("Bonjour".encode("utf-16-le"), False),
+        (b"\xff\xfe bonjour\nle chat\n", False),
+        (b"\0\n\0\n\0\n\0\n\0\n", False),
+    ],
+)
+def test_only_what_is_certainly_utf16_is_refused_where_any_bytes_may_come(data, refused, tmp_path):
+    path = tmp_path / "text"
+    path.write_bytes(data)
+    expected = pytest.raises(DataError, match="iconv") if refused else contextlib.nullcontext()
+    with open_binary(path) as stream, expected:
+        refuse_utf16(stream, path, certain=True)
+
+
+@pytest.mark.parametrize("data", [b"BZh alors\n", b"BZh9\n", b"\x1f\x8b\n", b"\xfd7zX\n"])
+def test_text_that_begins_as_an_archive_does_is_text(data, tmp_path):
+    path = tmp_path / "text"
+    path.write_bytes(data)
+    with open_binary(path) as stream:
+        assert stream.read() == data
+
+
+def test_an_empty_archive_holds_nothing(tmp_path):
+    path = tmp_path / "empty"
+    path.write_bytes(bz2.compress(b""))
+    assert read_text_lines(path) == []
 
 
 @pytest.mark.parametrize("data", [b"", b"a", b"\0a\0b", "été à Paris".encode(), b"a\0b\0c and so on"])

@@ -308,7 +308,7 @@ def test_a_full_disk_leaves_nothing(specs, tmp_path, monkeypatch):
     assert set(os.listdir(tmp_path)) == before
 
 
-def test_a_directory_with_something_in_it_is_refused_and_replaced_only_if_it_is_a_data_directory(specs, tmp_path):
+def test_a_directory_with_something_in_it_is_refused_and_deleted_only_if_it_is_a_data_directory(specs, tmp_path):
     out = tmp_path / "out"
     run(specs, out)
     with pytest.raises(UsageError, match="not empty"):
@@ -318,9 +318,15 @@ def test_a_directory_with_something_in_it_is_refused_and_replaced_only_if_it_is_
     other = tmp_path / "photos"
     other.mkdir()
     (other / "photo.jpg").touch()
-    with pytest.raises(UsageError, match="no data directory: --force replaces only those"):
-        run(specs, other, force=True)
-    assert (other / "photo.jpg").exists()
+    (tmp_path / "photos.old").touch()
+    run(specs, other, force=True)
+    assert (tmp_path / "photos.old2" / "photo.jpg").exists()
+    DataDirectory.open(other)
+    other = tmp_path / "model"
+    other.mkdir()
+    (other / "manifest.json").write_text('{"format": "nmt-model"}')
+    run(specs, other, force=True)
+    assert (tmp_path / "model.old" / "manifest.json").exists()
 
 
 def test_input_that_lies_in_the_output_is_not_overwritten(specs, tmp_path):

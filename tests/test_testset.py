@@ -1,10 +1,10 @@
 import io
+from pathlib import Path
 
 import pytest
 
 from nmt.errors import DataError
-from nmt.lines import LineReader
-from nmt.testset import TestSet, read_corpus, read_lines, read_references, read_sources, read_test_files
+from nmt.testset import TestSet, read_corpus, read_references, read_sources, read_test_files
 
 
 def write(path, text):
@@ -72,12 +72,21 @@ def test_missing_file_is_named(tmp_path):
         read_references([tmp_path / "nowhere.en"])
 
 
-def test_standard_input(tmp_path):
-    from pathlib import Path
+def test_standard_input(tmp_path, monkeypatch):
+    def give(data: bytes) -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
 
-    assert read_lines(Path("-"), LineReader(io.BytesIO(b"one\r\ntwo"))) == ["one", "two"]
+    give(b"one\r\ntwo")
+    assert read_sources(Path("-")) == ["one", "two"]
+    write(tmp_path / "t.en", "one\ntwo\n")
+    give(b"un\ndeux\n")
+    assert read_test_files(Path("-"), [tmp_path / "t.en"]).sources == ("un", "deux")
+    give(b"one\n\xff\n")
     with pytest.raises(DataError, match="standard input:2 is not UTF-8"):
-        read_lines(Path("-"), LineReader(io.BytesIO(b"one\n\xff\n")))
+        read_references([Path("-")])
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(DataError, match="standard input is closed"):
+        read_sources(Path("-"))
 
 
 def test_corpus_spec(tmp_path):

@@ -24,7 +24,9 @@ HEADER: Final = 12
 
 
 def attend(
-    sentence: Annotated[str | None, typer.Argument(help="A sentence in the source language.")] = None,
+    sentence: Annotated[
+        str | None, typer.Argument(help="A sentence in the source language; - for that on stdin.")
+    ] = None,
     model: Annotated[
         Path | None, typer.Option("-m", "--model", help="Model directory; the model that ships if none is named.")
     ] = None,
@@ -106,6 +108,8 @@ def attend(
             pairs.print_scores(gold, json_output=json_output)
         return
     assert sentence is not None
+    if sentence == "-":
+        sentence = _only_line()
     from nmt.attending import attend_pair, words_of
     from nmt.config import DecodingOptions
 
@@ -165,6 +169,16 @@ def _write_page(out: Path, pair: "AttendedPair") -> None:
     with atomic_file(out) as file:
         file.write(page.encode())
     console.note(f"{out}: open it in a browser")
+
+
+def _only_line() -> str:
+    """The one sentence on standard input."""
+    from nmt.lines import read_text_lines
+
+    lines = [line for line in read_text_lines(Path("-")) if line.strip()]
+    if len(lines) != 1:
+        raise DataError(f"standard input has {len(lines)} sentences, not one: give --src and --ref for several")
+    return lines[0]
 
 
 class _Shown:

@@ -16,7 +16,9 @@ def average(
         bool, typer.Option("--checkpoints", help="Of one model: the best checkpoints that its training kept.")
     ] = False,
     half: Annotated[bool, typer.Option("--half", help="Store 16-bit weights: half the size.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the output directory if it is not empty.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the model in --out; anything else is kept as OUT.old.")
+    ] = False,
 ) -> None:
     """Average the weights of models of one configuration and one tokenizer.
 
@@ -34,6 +36,7 @@ def average(
     import torch
 
     from nmt.averaging import average_models
+    from nmt.files import spare_name
 
     if checkpoints and len(models) > 1:
         raise UsageError("--checkpoints takes those of one model: name one")
@@ -41,13 +44,16 @@ def average(
         if out.resolve() in (model.resolve(), *model.resolve().parents):
             raise UsageError(f"--out {out} holds the model {model}: choose another directory")
     dtype = torch.float16 if half else torch.float32
+    spare = spare_name(out)
     if not checkpoints:
         average_models(models, out, replace=force, dtype=dtype)
+        console.warn_if_kept(out, spare)
         console.note(f"{out}: the mean of {len(models)} model{'s' if len(models) > 1 else ''}")
         return
     from nmt.training.averaging import average_run
 
     updates, troubles = average_run(models[0], out, replace=force, dtype=dtype)
+    console.warn_if_kept(out, spare)
     for trouble in troubles:
         console.warn(trouble)
     console.note(f"{out}: the mean of the checkpoints at {', '.join(f'{update:,}' for update in updates)} updates")

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -53,6 +54,12 @@ def json_text(document: dict[str, Any], *, indent: int | None = None) -> str:
 def print_json(document: dict[str, Any]) -> None:
     """Print the one document that `--json` stands for, with its version."""
     print(json_text({"schema": 1, **document}, indent=2))
+
+
+def warn_if_kept(out: Path, spare: Path) -> None:
+    """Warn if what lay in `out` was kept as `spare`, a name that was free before."""
+    if spare.exists():
+        warn(f"{out} held something else: that is now {spare}")
 
 
 def is_terminal() -> bool:

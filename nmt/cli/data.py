@@ -10,6 +10,7 @@ import typer
 
 from nmt.cli import console
 from nmt.errors import UsageError, did_you_mean
+from nmt.files import spare_name
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -78,7 +79,9 @@ def prepare(
     ] = None,
     streaming: Annotated[bool, typer.Option("--stream", help="Read hf: corpora without storing them.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop where there would be a warning.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a data directory that exists.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace what --out holds; what is no data directory is kept as OUT.old.")
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Read parallel text, filter it, learn a vocabulary and encode it for training.
@@ -118,8 +121,10 @@ def prepare(
         strict=strict,
         force=force,
     )
+    spare = spare_name(out)
     with _progress() as progress:
         manifest = run(train, valid, test or [], out, options, progress=progress)
+    console.warn_if_kept(out, spare)
     for warning in manifest["warnings"]:
         console.warn(warning)
     if json_output:
@@ -226,7 +231,10 @@ def get(
     streaming: Annotated[
         bool, typer.Option("--stream", help="Read over the network without storing it twice.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace what nmt data get wrote there before.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Replace what lies there; what nmt data get did not write is kept as OUT.old."),
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Fetch a public corpus from the Hugging Face hub, as text files line by line.
@@ -240,10 +248,12 @@ def get(
 
     known = find_known(name)
     target = out or Path("data") / known.name
+    spare = spare_name(target)
     with _progress() as progress:
         facts = fetch(
             known, target, Reading(streaming=streaming), max_pairs=max_pairs, replace=force, progress=progress
         )
+    console.warn_if_kept(target, spare)
     if json_output:
         console.print_json({"path": str(target), **facts})
         return

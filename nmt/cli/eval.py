@@ -2,7 +2,6 @@
 
 import dataclasses
 import glob
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -231,12 +230,11 @@ def _refuse_with_hyp(search: dict[str, Any]) -> None:
 
 def _score_file(hyp: Path, where: Where, *, examples: bool) -> _Done:
     from nmt.evaluation import evaluate as evaluate_hyps
-    from nmt.lines import LineReader
+    from nmt.lines import read_text_lines
     from nmt.report import EXAMPLES
-    from nmt.testset import read_lines
 
     test = where.read("fr", "en", needs_sources=False)
-    hyps = read_lines(hyp, LineReader(sys.stdin.buffer))
+    hyps = read_text_lines(hyp)
     if len(hyps) != len(test.refs):
         name = "standard input" if str(hyp) == "-" else str(hyp)
         raise DataError(f"{name} has {len(hyps)} lines, {test.name} has {len(test.refs)}")

@@ -98,6 +98,30 @@ class Command(TyperCommand):
         self.params += [parameter for parameter in _common_parameters() if taken.isdisjoint(parameter.opts)]
         self.context_settings = {**CONTEXT_SETTINGS, **self.context_settings}
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse; several SPECs may follow one option, as a shell makes of a pattern."""
+        rest: list[str] = super().parse_args(ctx, self._one_each(args))
+        return rest
+
+    def _one_each(self, args: list[str]) -> list[str]:
+        """`--train A B` as `--train A --train B`: where no argument of the command's own is still to come."""
+        several = {
+            name for p in self.params if getattr(p, "multiple", False) and p.metavar == "SPEC" for name in p.opts
+        }
+        awaited = sum(p.param_type_name == "argument" for p in self.params)
+        found: list[str] = []
+        for number, word in enumerate(args):
+            if word == "--":
+                return found + args[number:]
+            option = next((name for name in reversed(found) if name.startswith("--")), "")
+            loose = bool(found) and not word.startswith("-") and not found[-1].startswith("-")
+            if loose and option in several and found[-2] == option and not awaited:
+                found.append(option)
+            elif not word.startswith("-") and (not found or not found[-1].startswith("-")):
+                awaited -= 1
+            found.append(word)
+        return found
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Words of the usage line: `NAME` for a required argument, `[NAME]` for another."""
         return plain_usage(super().collect_usage_pieces(ctx))
@@ -115,8 +139,10 @@ class Group(TyperGroup):
     """A command made of commands, such as `nmt data`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """As Typer's, with our settings."""
+        """As Typer's, with the common options and our settings."""
         super().__init__(*args, **kwargs)
+        taken = {name for parameter in self.params for name in parameter.opts}
+        self.params += [parameter for parameter in _common_parameters() if taken.isdisjoint(parameter.opts)]
         self.context_settings = {**CONTEXT_SETTINGS, **self.context_settings}
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:

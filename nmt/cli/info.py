@@ -53,11 +53,13 @@ def kind_of(path: Path) -> Literal["model", "data"]:
         ModelError: it is neither a model nor a data directory.
     """
     from nmt.dataset import FORMAT
-    from nmt.files import read_json
+    from nmt.files import nearest_file, read_json
     from nmt.manifest import MANIFEST
 
     if not path.is_dir():
-        raise ModelError(f"{path} is {'a file, not a directory' if path.exists() else 'not there'}")
+        raise ModelError(
+            f"{path} is {'a file, not a directory' if path.exists() else f'not there{nearest_file(path)}'}"
+        )
     try:
         manifest = read_json(path / MANIFEST)
     except FileNotFoundError:

@@ -35,7 +35,7 @@ def score(
     per_token: Annotated[
         bool, typer.Option("--per-token", help="Divide by the number of tokens, so that lengths compare.")
     ] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document, a line a pair.")] = False,
     batch_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens a batch.", show_default="4096")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
@@ -45,7 +45,7 @@ def score(
     Examples:
         nmt score --src test.fr --ref test.en
         printf 'Merci.\tThank you.\n' | nmt score --per-token
-        paste crawl.fr crawl.en | nmt score --json > scores.jsonl
+        paste crawl.fr crawl.en | nmt score --json > scores.json
 
     The end of a sentence counts as a token. 0 would be certain; the lower, the less probable.
     """
@@ -61,6 +61,8 @@ def score(
         choice = EngineChoice(engine="torch", device=device, precision=precision, batch_tokens=batch_tokens)
         scorer = load_scorer(model, choice)
         troubles, done = Troubles(), 0
+        if json_output:
+            write(['{"schema": 1, "pairs": ['])
         for chunk in _from_columns(inputs[0]) if len(inputs) == 1 else _from_files(*inputs):
             results = scorer.score([(source, target) for _, source, target in chunk])
             lines = []
@@ -71,9 +73,12 @@ def score(
                 document = {"log_prob": result.log_prob, "tokens": result.tokens, "per_token": mean}
                 document |= {"cut": result.cut or line.cut}
                 plain = f"{mean if per_token else result.log_prob:.4f}"
-                lines.append(console.json_text({"schema": 1, "line": number, **document}) if json_output else plain)
+                comma = ", " if number > 1 else ""
+                lines.append(comma + console.json_text({"line": number, **document}) if json_output else plain)
             write(lines)
             done += len(chunk)
+        if json_output:
+            write(["]}"])
         troubles.conclude(inputs)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 from nmt.cli.console import visible
 from nmt.errors import DataError, NMTError, UsageError
-from nmt.files import atomic_file
+from nmt.files import atomic_file, nearest_file
 from nmt.lines import LineReader, open_binary, refuse_utf16
 
 STDIN: Final = Path("-")
@@ -100,6 +100,9 @@ class Arrivals:
     def _fill(self) -> None:
         try:
             data = os.read(self._descriptor, 1 << 18)
+        except BlockingIOError:  # whoever gave it to us does not wait
+            select.select([self._descriptor], [], [])
+            return
         except OSError as error:
             raise DataError(f"cannot read {self._name}: {error.strerror}") from error
         self._ended = not data
@@ -184,7 +187,7 @@ class Input:
                 return _Plain(stream)
         elif self.path.is_file():
             file = stack.enter_context(open_binary(self.path))
-            refuse_utf16(file, self.path)
+            refuse_utf16(file, self.path, certain=True)  # any other bytes are lines, whatever is in them
             return _Plain(file)
         else:
             try:
@@ -205,7 +208,7 @@ class Input:
 def _check_readable(path: Path, name: str) -> None:
     """Say what is wrong with a file before the work begins."""
     if not path.exists():
-        raise DataError(f"no such file: {name}")
+        raise DataError(f"no such file: {name}{visible(nearest_file(path))}")
     if path.is_dir():
         raise DataError(f"{name} is a directory, not a file")
     if not os.access(path, os.R_OK):

@@ -38,7 +38,9 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting; see --dry-run for all.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Delete what --out holds and start anew.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Start anew: delete the model in --out, keep anything else as OUT.old.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved settings and the parameter count, then stop.")
     ] = False,
@@ -161,21 +163,29 @@ def _train(
 
 
 def _check_replaceable(out: Path, data: Path) -> None:
-    """Refuse to delete anything but an earlier model or run, or anything that is in use."""
+    """Refuse to delete what is in use; keep what is neither a model nor a run, under another name."""
     from nmt.files import refuse_non_empty
 
     refuse_non_empty(out, replace=True)
-    if out.is_dir() and any(out.iterdir()) and not (out / "training").is_dir():
-        from nmt.errors import ModelError
-        from nmt.manifest import read_manifest
-
-        try:
-            read_manifest(out)
-        except ModelError as error:
-            raise UsageError(f"{out} holds something else than a model: --force does not delete it") from error
     for used in (data.resolve(), Path.cwd()):
         if used.is_relative_to(out.resolve()):
             raise UsageError(f"{out} holds {used}: choose another directory")
+    _set_aside(out)
+
+
+def _set_aside(out: Path) -> None:
+    from nmt.files import spare_name
+    from nmt.manifest import is_model_directory
+    from nmt.training.state import RunDirectory
+
+    if is_model_directory(out) or RunDirectory(out).is_unbegun() or not out.is_dir() or not any(out.iterdir()):
+        return
+    spare = spare_name(out)
+    try:
+        out.rename(spare)
+    except OSError as error:
+        raise UsageError(f"{out} is no model directory and cannot be renamed ({error.strerror})") from error
+    console.warn_if_kept(out, spare)
 
 
 def _conclude(outcome: "Outcome", out: Path, stop: "_Stop") -> None:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 DEFAULT: Final = DecodingOptions()
 SHOWN: Final = 5
-"""Warnings of one kind that are printed; the rest is counted."""
+"""Warnings of one kind that are printed at once."""
+NAMED: Final = 50
+"""Lines of the rest that are named in one more; what is left is counted."""
 
 _TROUBLE: Final = {
     "parts": "too long to translate at once: translated in parts",
@@ -179,22 +181,27 @@ def _note(troubles: "Troubles", line: Line, translation: "Translation") -> None:
 
 
 class Troubles:
-    """What the user should know of single lines: the first few of a kind at once, the others counted."""
+    """What the user should know of single lines: the first few of a kind at once, the others named at the end."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
+        self._later: dict[str, list[str]] = {}
 
     def add(self, kind: str, place: str) -> None:
         """Note trouble with the line at `place`."""
         self._counts[kind] += 1
         if self._counts[kind] <= SHOWN:
             console.warn(f"{place}: {_TROUBLE[kind]}")
+        elif self._counts[kind] <= SHOWN + NAMED:
+            self._later.setdefault(kind, []).append(place)
 
     def conclude(self, inputs: Sequence[Input]) -> None:
         """Print what was only counted."""
         for kind, count in self._counts.items():
             if count > SHOWN:
-                console.warn(f"{count - SHOWN} more lines: {_TROUBLE[kind]}")
+                named = ", ".join(self._later[kind])
+                rest = f" and {count - SHOWN - NAMED} more" if count > SHOWN + NAMED else ""
+                console.warn(f"{named}{rest}: {_TROUBLE[kind]}")
         invalid = [item for item in inputs if item.invalid_lines]
         count = sum(item.invalid_lines for item in invalid)
         if count:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from nmt.corpora.base import INVALID_UTF8, LINE_TOO_LONG, Corpus, Digest, InputFile, Misaligned, Reading
 from nmt.errors import DataError, UsageError, did_you_mean
-from nmt.files import home_directory, sha256_file
+from nmt.files import home_directory, nearest_file, sha256_file
 from nmt.lines import COMPRESSIONS, LineReader, is_blank, open_binary, printable, refuse_utf16
 
 FORMATS: Final = (".tsv", ".jsonl", ".parquet", ".tmx")
@@ -38,10 +38,12 @@ def open_file_corpus(spec: str, reading: Reading) -> Corpus:
     for compression in COMPRESSIONS:
         name = name.removesuffix(compression)
     suffix = Path(name).suffix.lower()
+    if not path.name:
+        raise DataError(f"{printable(spec)} is a folder: name a corpus in it")
     if suffix not in FORMATS:
         return PrefixCorpus(short_name(path), reading, *_two_files(path, reading))
     if not path.exists():
-        raise DataError(f"{printable(spec)} does not exist{_nearest(path)}")
+        raise DataError(f"{printable(spec)} does not exist{printable(nearest_file(path))}")
     if suffix == ".tsv":
         return TSVCorpus(short_name(path), reading, path)
     if suffix == ".jsonl":
@@ -53,13 +55,6 @@ def open_file_corpus(spec: str, reading: Reading) -> Corpus:
     if path.suffix.lower() != suffix:
         raise UsageError(f"{printable(spec)}: Parquet is compressed inside: unpack it to {printable(name)}")
     return ParquetCorpus(short_name(path), reading, path)
-
-
-def _nearest(path: Path) -> str:
-    try:
-        return did_you_mean(path.name, [printable(other.name) for other in path.parent.iterdir()])
-    except OSError:
-        return ""
 
 
 def _two_files(prefix: Path, reading: Reading) -> tuple[Path, Path]:

@@ -76,6 +76,11 @@ def find_known(name: str) -> Known:
     )
 
 
+def is_fetched(out: Path) -> bool:
+    """Whether `fetch` made it."""
+    return (out / FACTS).is_file()
+
+
 def fetch(
     known: Known,
     out: Path,
@@ -92,18 +97,16 @@ def fetch(
         out: directory to make, all at once.
         reading: languages, and whether to read over the network as it goes.
         max_pairs: so many pairs of each split at most.
-        replace: whether an earlier fetch that lies there may be replaced.
+        replace: whether what lies there may be replaced; what is no earlier fetch is kept under its `spare_name`.
         progress: told the split, how many pairs of it are written, and of how many.
 
     Raises:
-        UsageError: `out` is not empty, or holds something else than a fetched corpus.
+        UsageError: `out` is not empty.
         DataError: the corpus is no longer there, or no longer Parquet.
         NMTError: the hub cannot be reached.
     """
     refuse_non_empty(out, replace=replace)
-    if out.is_dir() and any(out.iterdir()) and not (out / FACTS).is_file():
-        raise UsageError(f"{printable(str(out))} holds no fetched corpus: --force replaces only those")
-    with atomic_directory(out, replace=replace) as directory:
+    with atomic_directory(out, replace=replace, keep=not is_fetched(out)) as directory:
         facts: dict[str, Any] = {"name": known.name, "spec": known.spec, "licence": known.licence, "splits": {}}
         for role, count in known.pairs.items():
             corpus = open_corpus(known.spec, dataclasses.replace(reading, role=role))

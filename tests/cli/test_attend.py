@@ -1,3 +1,4 @@
+import io
 import json
 
 import pytest
@@ -111,3 +112,12 @@ def test_a_reverse_model_must_be_one(nmt, model, corpus):
     result = nmt("attend", "-m", model, *files, "--symmetrise", "union", "--reverse", model)
     assert result.code == 2
     assert "translates fr to en: --reverse needs a model of en to fr" in result.err
+
+
+def test_a_sentence_on_standard_input(nmt, model, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("La gare est là.\n".encode())))
+    given = nmt("attend", "-m", model, "La gare est là.", "--json")
+    assert nmt("attend", "-m", model, "-", "--json").out == given.out
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a\nb\n")))
+    result = nmt("attend", "-m", model, "-")
+    assert (result.code, "standard input has 2 sentences" in result.err) == (3, True)

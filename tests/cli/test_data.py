@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from nmt.dataset import DataDirectory
+from tests.cli.test_train import line_of
 
 
 @pytest.fixture
@@ -159,3 +160,29 @@ def test_a_corpus_is_checked(nmt, tmp_path):
     assert document["findings"]["blank"]["examples"][0] == {"place": f"{spec}:4", "source": "", "target": "x"}
     assert nmt("data", "check", tmp_path / "none.tsv").code == 3
     assert nmt("data", "check", tsv(tmp_path / "good.tsv", GOOD)).out.endswith("nothing was found\n")
+
+
+def test_several_specs_may_follow_one_option(nmt, corpus, tmp_path):
+    _, train, _, valid, _, test = corpus
+    options = ["--json", "--out", tmp_path / "out"]
+    result = nmt("data", "prepare", "--train", train, test, "-q", *options, "--valid", valid, valid)
+    assert result.code == 0
+    assert len(json.loads(result.out)["corpora"]["train"]) == 2
+    after = nmt("data", "check", train, "--against", valid, train, "--json")
+    before = nmt("data", "check", "--against", valid, "--against", train, train, "--json")
+    assert (after.code, before.code) == (0, 0)
+    assert json.loads(after.out) == json.loads(before.out)
+    assert json.loads(after.out)["findings"]["leak"]["pairs"] == 60
+    assert nmt("data", "check", "--against", valid, train, "--", test).code == 2
+
+
+@pytest.mark.parametrize("spec", [".", "/"])
+def test_a_folder_is_no_corpus(nmt, spec):
+    result = nmt("data", "check", spec)
+    assert result.code == 3
+    assert "is a folder: name a corpus in it" in line_of(result)
+
+
+def test_a_group_has_the_common_options(nmt):
+    assert nmt("data", "-q", "list").code == 0
+    assert nmt("data", "--version").out == nmt("--version").out != ""

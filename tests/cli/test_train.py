@@ -78,11 +78,15 @@ def test_force_deletes_an_earlier_run_and_nothing_else(nmt, data_directory, tmp_
         assert nmt("train", data_directory, *settings, "--out", tmp_path / "m", "--force").code == 0
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "thesis.txt").write_text("years of work")
-    for out in (tmp_path / "notes", data_directory, tmp_path):
+    for out in (data_directory, tmp_path):
         result = nmt("train", data_directory, *settings, "--out", out, "--force")
         assert result.code == 2
         line_of(result)
-    assert (tmp_path / "notes" / "thesis.txt").read_text() == "years of work"
+    (tmp_path / "notes" / "training").mkdir()
+    result = nmt("train", data_directory, *settings, "--out", tmp_path / "notes", "--force")
+    assert result.code == 0
+    assert f"that is now {tmp_path / 'notes.old'}" in result.err
+    assert (tmp_path / "notes.old" / "thesis.txt").read_text() == "years of work"
     assert (data_directory / "manifest.json").exists()
 
 

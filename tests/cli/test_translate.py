@@ -16,6 +16,7 @@ import typer
 
 from nmt.cli import app, frame
 from nmt.cli.engine import EngineChoice, load_scorer
+from nmt.cli.streams import Arrivals
 from nmt.config import DecodingOptions
 from nmt.engines.pytorch import BATCH_TOKENS, TorchEngine
 from nmt.scoring import Scorer
@@ -256,7 +257,9 @@ def test_many_warnings_of_a_kind_are_counted(run) -> None:
     result = run(encoded([f"{i} " + "la gare " * 20 for i in range(9)]), "--beam", 1, "--max-source-tokens", 30)
     lines = result.err.splitlines()
     assert len(lines) == 6
-    assert lines[-1] == "nmt: warning: 4 more lines: too long to translate at once: translated in parts"
+    assert lines[-1] == (
+        "nmt: warning: line 6, line 7, line 8, line 9: too long to translate at once: translated in parts"
+    )
 
 
 def test_a_translation_that_does_not_end_is_named(run) -> None:
@@ -273,7 +276,10 @@ def test_scores_of_pairs(run, tmp_path) -> None:
     assert run(b"", "--src", tmp_path / "a", "--ref", tmp_path / "b", command="score").out == result.out
     mean = float(run(b"le chat\tle chat\n", "--per-token", command="score").out)
     assert mean == pytest.approx(-0.105, abs=1e-3)
-    [document] = map(json.loads, run(b"le chat\tle chat\tmore\n", "--json", command="score").out.splitlines())
+    document = json.loads(run(b"le chat\tle chat\tmore\nle chat\tla gare\n", "--json", command="score").out)
+    assert [pair["line"] for pair in document["pairs"]] == [1, 2]
+    assert json.loads(run(b"", "--json", command="score").out) == {"schema": 1, "pairs": []}
+    document = document["pairs"][0]
     assert document["log_prob"] == pytest.approx(right, abs=1e-4)
     assert document["per_token"] == pytest.approx(document["log_prob"] / document["tokens"])
 
@@ -386,3 +392,33 @@ def test_text_is_spread_over_all_devices(nmt, model, tmp_path, monkeypatch, comm
         monkeypatch.setattr("nmt.bench.machine._SECONDS", 0.01)
     assert nmt(command, *arguments[command], "-m", model, "--engine", "torch", "--beam", 1).code == 0
     assert made == ["cpu,cpu:1" if several else "cpu"]
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe la gare\nla gare\n", b"\0\n\0\n\0\n\0\n", b"BZh la gare\nx\n"])
+def test_a_file_has_as_many_lines_as_the_same_bytes_on_standard_input(run, tmp_path, data) -> None:
+    (tmp_path / "x").write_bytes(data)
+    found = run(b"", tmp_path / "x")
+    assert found.code == 0
+    assert found.out == run(data).out
+    assert found.out.count(b"\n") == data.count(b"\n")
+
+
+def test_an_end_that_is_cut_off_after_nothing_but_blanks_is_reported(run) -> None:
+    result = run(b" " * 600_000 + b"la gare\n" + b"\xe2\x80\x8b" * 600_000 + b"la gare\n")
+    assert result.out.startswith(b"la gare\n")
+    assert "line 1:" not in result.err
+    assert "line 2:" in result.err
+
+
+def test_input_that_does_not_wait_is_waited_for() -> None:
+    end, start = os.pipe()
+    os.set_blocking(end, False)
+    arrivals = Arrivals(end, "x", enough=100)
+    writer = threading.Timer(0.2, os.write, (start, b"la gare\n"))
+    writer.start()
+    try:
+        assert arrivals.readline() == b"la gare\n"
+    finally:
+        writer.join()
+        os.close(start)
+        os.close(end)

@@ -168,8 +168,8 @@ def test_a_known_corpus_is_written_as_lines(repository, tmp_path, monkeypatch):
     assert fetch(corpus, out, Reading(), replace=True)["splits"]["train"]["pairs"] == 3
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    with pytest.raises(UsageError, match="holds no fetched corpus"):
-        fetch(corpus, tmp_path / "mine", Reading(), replace=True)
+    fetch(corpus, tmp_path / "mine", Reading(), replace=True)
+    assert (tmp_path / "mine.old" / "thesis.txt").exists()
     assert next(open_corpus(str(out / "train"), Reading()).pairs()) == ("Bonjour 0", "Hello train 0")
 
 
