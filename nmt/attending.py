@@ -18,8 +18,13 @@ from nmt.tokenizer import Tokenizer
 
 END: Final = "</s>"
 CANDIDATES: Final = 5
-LONGEST: Final = 256
+READABLE: Final = 256
 """Tokens of a side beyond which `word_attention` shows nothing."""
+LONGEST: Final = 1024
+"""Tokens of a side beyond which its maps would fill the memory."""
+
+Spans = tuple[tuple[int, int], ...]
+"""Where the pieces of each word begin and end."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,12 +34,14 @@ class AttendedPair:
     source: tuple[str, ...]
     """Pieces, as SentencePiece writes them."""
     target: tuple[str, ...]
+    source_words: Spans
+    target_words: Spans
     cross: np.ndarray
     """(L, H, T, S): target positions over the source."""
     encoder: np.ndarray | None
     """(L, H, S, S)"""
     decoder: np.ndarray | None
-    """(L, H, T, T)"""
+    """(L, H, T, T): target positions over what the decoder had read, BOS and the target but for its last piece."""
     alignment_layer: int
     """Of `cross`: the one that `step` reports, mean over its heads."""
     candidates: tuple[tuple[tuple[str, float], ...], ...]
@@ -67,19 +74,17 @@ class WordAttention:
 
 def words_of(pair: AttendedPair, weights: Matrix) -> WordAttention:
     """`weights` (T, S) between pieces as weights between words."""
-    source, target = pair.source[:-1], pair.target[:-1]
-    source_spans, target_spans = word_spans(source), word_spans(target)
-    if not source_spans or not target_spans:
+    if not pair.source_words or not pair.target_words:
         return WordAttention((), (), np.zeros((0, 0)))
     return WordAttention(
-        tuple(_join(source[start:end]) for start, end in source_spans),
-        tuple(_join(target[start:end]) for start, end in target_spans),
-        by_words(weights[:-1, :-1], source_spans, target_spans),
+        tuple(_join(pair.source[start:end]) for start, end in pair.source_words),
+        tuple(_join(pair.target[start:end]) for start, end in pair.target_words),
+        by_words(weights[:-1, :-1], pair.source_words, pair.target_words),
     )
 
 
 def _join(pieces: tuple[str, ...]) -> str:
-    return "".join(pieces).replace("\u2581", "")
+    return "".join(pieces).replace("\u2581", " ").strip()
 
 
 @torch.inference_mode()
@@ -94,19 +99,22 @@ def attend_pair(loaded: LoadedModel, source: str, target: str | None, options: D
 
     Raises:
         UsageError: the model has no attention.
-        DataError: there is nothing to translate.
+        DataError: there is nothing to translate, or more than `LONGEST` tokens.
     """
     tokenizers = loaded.tokenizers
-    src_ids = encode_words(tokenizers.source, source)
+    src_ids, src_words = encode_words(tokenizers.source, source)
     if not src_ids:
         raise DataError("the sentence is blank")
+    _check_length(src_ids)
     device = next(loaded.model.parameters()).device
     src, src_mask = pad_source([src_ids], device)
     if target is None:
         [[best, *_]] = search(loaded.model, src, src_mask, options)
         tgt_ids = [token for token in best.tokens if token != EOS]
+        tgt_words = tuple(word_spans(tokenizers.target.pieces(tgt_ids)))
     else:
-        tgt_ids = encode_words(tokenizers.target, target)
+        tgt_ids, tgt_words = encode_words(tokenizers.target, target)
+    _check_length(tgt_ids)
     tgt_in = torch.tensor([[BOS, *tgt_ids]], device=device)
     maps = loaded.model.maps(src, src_mask, tgt_in)
     if maps.cross is None:
@@ -114,6 +122,8 @@ def attend_pair(loaded: LoadedModel, source: str, target: str | None, options: D
     return AttendedPair(
         source=(*tokenizers.source.pieces(src_ids), END),
         target=(*tokenizers.target.pieces(tgt_ids), END),
+        source_words=src_words,
+        target_words=tgt_words,
         cross=maps.cross[:, 0].cpu().numpy(),
         encoder=None if maps.encoder is None else maps.encoder[:, 0].cpu().numpy(),
         decoder=None if maps.decoder is None else maps.decoder[:, 0].cpu().numpy(),
@@ -129,10 +139,8 @@ def word_attention(loaded: LoadedModel, source: str, target: str) -> WordAttenti
     """
     if loaded.config.arch == "gru" or not source.strip() or not target.strip():
         return None
-    if (
-        max(len(encode_words(loaded.tokenizers.source, source)), len(encode_words(loaded.tokenizers.target, target)))
-        > LONGEST
-    ):
+    sides = ((loaded.tokenizers.source, source), (loaded.tokenizers.target, target))
+    if max(len(encode_words(tokenizer, text)[0]) for tokenizer, text in sides) > READABLE:
         return None
     pair = attend_pair(loaded, source, target, DecodingOptions())
     return words_of(pair, pair.alignment())
@@ -147,6 +155,21 @@ def _candidates(loaded: LoadedModel, logits: torch.Tensor) -> tuple[tuple[tuple[
     )
 
 
-def encode_words(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Ids of each word, encoded by itself: word i of the text is the i-th to begin with SentencePiece's mark."""
-    return [token for ids in tokenizer.encode_batch(text.split()) for token in ids or [UNK]]
+def encode_words(tokenizer: Tokenizer, text: str) -> tuple[list[int], Spans]:
+    """Ids of the words of a text, each encoded by itself, and which of them are those of each word.
+
+    A word is what `str.split` says it is, whatever the tokenizer takes for a space; one of which it leaves nothing
+    is an unknown piece.
+    """
+    tokens: list[int] = []
+    spans = []
+    for ids in tokenizer.encode_batch(text.split()):
+        start = len(tokens)
+        tokens += ids or [UNK]
+        spans.append((start, len(tokens)))
+    return tokens, tuple(spans)
+
+
+def _check_length(ids: list[int]) -> None:
+    if len(ids) > LONGEST:
+        raise DataError(f"{len(ids):,} tokens are too many to show their attention: at most {LONGEST:,}")

@@ -22,6 +22,7 @@ def attention_page(
     source: Sequence[str],
     target: Sequence[str],
     maps: Mapping[str, np.ndarray],
+    layer: int,
     candidates: Sequence[Sequence[tuple[str, float]]],
 ) -> str:
     """The page as HTML.
@@ -30,12 +31,16 @@ def attention_page(
         title: what it shows.
         source: source pieces.
         target: target pieces.
-        maps: `cross` (L, H, T, S), and where there are `encoder` (L, H, S, S) and `decoder` (L, H, T, T).
+        maps: `cross` (L, H, T, S), and where there are `encoder` (L, H, S, S) and `decoder` (L, H, T, T), the columns
+            of which are BOS and the target but for its last piece.
+        layer: of `cross`, shown first.
         candidates: for each target position the most probable pieces with their probabilities.
     """
     data = {
         "source": [plain(piece) for piece in source],
         "target": [plain(piece) for piece in target],
+        "read": ["<s>", *(plain(piece) for piece in target[:-1])],
+        "layer": layer,
         "maps": {kind: np.round(weights.astype(float), _DIGITS).tolist() for kind, weights in maps.items()},
         "candidates": [[[plain(piece), round(p, 4)] for piece, p in step] for step in candidates],
     }
@@ -122,11 +127,11 @@ SCRIPT: Final = """
 'use strict';
 const data = JSON.parse(document.getElementById('data').textContent);
 const $ = id => document.getElementById(id);
-const state = { kind: 'cross', layer: 0, head: -1, row: 0, view: 'matrix' };
+const state = { kind: 'cross', layer: data.layer, head: -1, row: 0, view: 'matrix' };
 const names = { cross: 'target to source', encoder: 'within the source', decoder: 'within the target' };
 const seen = piece => piece.replace(/\\u2581/g, ' ').replace(/^ /, '') || '\\u2423';
 const rowsOf = kind => kind === 'encoder' ? data.source : data.target;
-const columnsOf = kind => kind === 'decoder' ? data.target : data.source;
+const columnsOf = kind => kind === 'decoder' ? data.read : data.source;
 const element = (name, text, kind) => {
   const made = document.createElement(name);
   if (text !== undefined) made.textContent = text;
@@ -228,7 +233,7 @@ function about(rows, columns, now) {
   if (candidates && candidates.length) box.append(element('div', 'most probable here'), list(candidates));
 }
 function overview() {
-  const map = data.maps[state.kind];
+  const map = data.maps[state.kind], focused = [...$('heads').children].indexOf(document.activeElement);
   $('heads').replaceChildren(...map.flatMap((heads, layer) => heads.map((now, head) => {
     const button = element('button'), canvas = element('canvas');
     button.type = 'button';
@@ -243,6 +248,7 @@ function overview() {
     button.addEventListener('click', () => { state.layer = layer; state.head = head; draw(); });
     return button;
   })));
+  if (focused >= 0) $('heads').children[focused]?.focus();
 }
 function picture() {
   const rows = rowsOf(state.kind), columns = columnsOf(state.kind), now = weights(state.layer, state.head);
@@ -264,6 +270,8 @@ document.addEventListener('keydown', event => {
   else if (event.key in moves) { const [key, by] = moves[event.key]; state[key] += by; }
   else return;
   event.preventDefault(); draw();
+  document.querySelector('#main .chosen')?.scrollIntoView({ block: 'nearest' });
 });
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', overview);
 draw();
 """

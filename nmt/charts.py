@@ -58,7 +58,9 @@ class _Axes:
 
 def _svg(label: str, parts: Sequence[str]) -> str:
     inner = "\n".join(parts)
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">\n{inner}\n</svg>\n'
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label, quote=True)}">\n{inner}\n</svg>\n'
+    )
 
 
 def bar_chart(title: str, bars: Sequence[Bar]) -> str:

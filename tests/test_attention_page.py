@@ -30,7 +30,9 @@ def page() -> str:
 
     maps = {"cross": weights(2, 3, 6), "encoder": weights(3, 6, 6), "decoder": weights(2, 3, 3)}
     candidates = [[("\u2581The", 0.75), ("\u2581<b>\u2066", 0.2)] for _ in TARGET]
-    return attention_page(title="<i>title</i>\u202e", source=HOSTILE, target=TARGET, maps=maps, candidates=candidates)
+    return attention_page(
+        title="<i>title</i>\u202e", source=HOSTILE, target=TARGET, maps=maps, layer=1, candidates=candidates
+    )
 
 
 def test_text_never_becomes_markup() -> None:
@@ -45,6 +47,7 @@ def test_text_never_becomes_markup() -> None:
     data = json.loads(block[1])
     assert data["source"] == HOSTILE
     assert data["target"] == TARGET
+    assert data["read"] == ["<s>", *TARGET[:-1]]
     assert np.shape(data["maps"]["encoder"]) == (3, 2, 6, 6)
 
 

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -164,6 +165,7 @@ def _write_page(out: Path, pair: "AttendedPair") -> None:
         source=pair.source,
         target=pair.target,
         maps={kind: weights for kind, weights in maps.items() if weights is not None},
+        layer=pair.alignment_layer,
         candidates=pair.candidates,
     )
     with atomic_file(out) as file:
@@ -242,8 +244,8 @@ def _attend_all(loaded: "LoadedModel", sources: Sequence[str], targets: Sequence
     pairs: list[AttendedPair | None] = []
     with console.progress_bar("attending") as show:
         for number, (source, target) in enumerate(zip(sources, targets, strict=True), 1):
-            blank = not source.split() or not target.split()
-            pairs.append(None if blank else attend_pair(loaded, source, target, DecodingOptions()))
+            pair = attend_pair(loaded, source, target, DecodingOptions()) if source.split() and target.split() else None
+            pairs.append(None if pair is None else replace(pair, encoder=None, decoder=None, candidates=()))
             if show is not None:
                 show(number, len(sources))
     return pairs

@@ -80,7 +80,7 @@ class AttentionMaps:
     encoder: Float[Tensor, "E B H S S"] | None = None
     """Of each source position over the source, by encoder layer (E) and head."""
     decoder: Float[Tensor, "L B H T T"] | None = None
-    """Of each target position over those before it and itself."""
+    """Of each target position over what was read until then: BOS, and the positions before it."""
     alignment_layer: int = 0
     """Of `cross`: the one that `step` reports, mean over its heads."""
 

@@ -37,7 +37,7 @@ class Scope(nn.Module):
 
 
 class LocalScope(Scope, ABC):
-    """Within D positions of p_t."""
+    """Within D positions of p_t, of which there is always one."""
 
     def __init__(self, window: int) -> None:
         super().__init__()
@@ -58,10 +58,13 @@ class LocalScope(Scope, ABC):
         steps: Int[Tensor, "#B #K"],
         mask: Bool[Tensor, "B S"],
     ) -> Float[Tensor, "B K S"]:
-        """The window around p_t."""
+        """The window around p_t. Where nothing in it has a score above minus infinity, all in it weigh the same."""
         centre = self.centre(query, steps, mask.sum(1, keepdim=True))[:, :, None]
         distance = torch.arange(scores.shape[-1], device=scores.device) - centre
-        return self.prefer(scores, distance).masked_fill(distance.abs() > self.window, -math.inf)
+        outside = (distance.abs() > self.window) | ~mask[:, None]
+        scores = self.prefer(scores, distance).masked_fill(outside, -math.inf)
+        lost = (scores == -math.inf).all(-1, keepdim=True)
+        return scores.masked_fill(lost & ~outside, 0.0)
 
 
 class MonotonicScope(LocalScope):

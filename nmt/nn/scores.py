@@ -74,8 +74,8 @@ class AdditiveScore(Score):
 class ConcatScore(Score):
     """v . tanh(W [q; k]), without bias.
 
-    Luong et al. 2015, equation 8, https://arxiv.org/abs/1508.04025. The same function as Bahdanau's but for the bias:
-    W [q; k] = W_q q + W_k k, and so it is computed.
+    Luong et al. 2015, section 3.1, https://arxiv.org/abs/1508.04025. The same function as Bahdanau's but for the
+    bias: W [q; k] = W_q q + W_k k, and so it is computed.
     """
 
     def __init__(self, query_size: int, key_size: int, attention_size: int) -> None:
@@ -99,7 +99,7 @@ class ConcatScore(Score):
 
 
 class DotScore(Score):
-    """q . k (Luong et al. 2015, equation 8)."""
+    """q . k (Luong et al. 2015, section 3.1)."""
 
     def from_projected(self, query: Float[Tensor, "B K A"], keys: Float[Tensor, "B S A"]) -> Float[Tensor, "B K S"]:
         """The product itself."""
@@ -107,7 +107,7 @@ class DotScore(Score):
 
 
 class GeneralScore(DotScore):
-    """q . W k (Luong et al. 2015, equation 8)."""
+    """q . W k (Luong et al. 2015, section 3.1)."""
 
     def __init__(self, query_size: int, key_size: int) -> None:
         super().__init__()
@@ -178,8 +178,8 @@ class LinearScore(Score):
 class LocationScore(Score):
     """W q, one score for each of a fixed number of positions; the keys have no say.
 
-    Luong et al. 2015, equation 9, and the decoder of PyTorch's sequence-to-sequence tutorial. Source positions
-    beyond that number get no weight.
+    Luong et al. 2015, equation 8, and the decoder of PyTorch's sequence-to-sequence tutorial. Source positions
+    beyond that number get no weight, unless a local scope sees nothing else.
     """
 
     def __init__(self, query_size: int, positions: int) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nmt.nn.attention import attend
-from nmt.nn.scopes import MonotonicScope, PredictiveScope, Scope
+from nmt.nn.scopes import MonotonicScope, PredictiveScope, Scope, build_scope
 
 MASK = torch.tensor([[True] * 8, [True] * 5 + [False] * 3])
 
@@ -22,7 +22,7 @@ def test_local_m_looks_around_its_own_position_and_stays_on_the_source() -> None
     for sentence, length in enumerate([8, 5]):
         for t in range(7):
             for s in range(8):
-                inside = abs(s - min(t, length - 1)) <= 2
+                inside = abs(s - min(t, length - 1)) <= 2 and s < length
                 assert result[sentence, t, s].item() == (scores[sentence, t, s].item() if inside else -math.inf)
 
 
@@ -38,10 +38,26 @@ def test_local_p_is_a_gaussian_around_the_predicted_position() -> None:
             centre = (length * torch.sigmoid(v @ torch.tanh(w @ q))).item()
             for s in range(8):
                 expected = scores[sentence, t, s].item() - (s - centre) ** 2 / (2 * 1.5**2)
-                if abs(s - centre) > 3:
+                if abs(s - centre) > 3 or s >= length:
                     assert result[sentence, t, s].item() == -math.inf
                 else:
                     assert result[sentence, t, s].item() == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["local-m", "local-p"])
+def test_a_window_in_which_nothing_has_a_score_weighs_alike_what_is_in_it(kind: str) -> None:
+    scope = build_scope(kind, window=1, query_size=4)  # type: ignore[arg-type]
+    memory, steps = torch.randn(2, 8, 5), torch.arange(6)[None]
+    scores = torch.full((2, 6, 8), -math.inf)
+    scores[:, :, 0] = 1.0
+    with torch.no_grad():
+        weights = attend(scope(scores, torch.randn(2, 6, 4), steps, MASK), memory, MASK).weights
+    assert weights.sum(-1) == pytest.approx(torch.ones(2, 6))
+    assert int((weights > 0).sum(-1).max()) <= 3
+    if kind == "local-m":
+        assert weights[0, 3].tolist() == pytest.approx([0, 0, 1 / 3, 1 / 3, 1 / 3, 0, 0, 0])
+        assert weights[1, 5].tolist() == pytest.approx([0, 0, 0, 1 / 2, 1 / 2, 0, 0, 0])
+        assert weights[0, 1].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
 
 
 def test_the_predicted_position_learns() -> None:
