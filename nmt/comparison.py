@@ -33,8 +33,13 @@ class System:
     """Of its weights on disk."""
     training_minutes: float | None
     training_tokens_per_second: float | None
+    training_memory: float | None
+    """Most that it held, MiB."""
     curve: tuple[tuple[float, float], ...]
     """Validations of its training: (minutes, BLEU); empty where no log lies beside the model."""
+    engine: str
+    memory: float | None
+    """Most that this process held while it translated, MiB; `None` where the system does not tell."""
     evaluation: Evaluation
     hyps: tuple[str, ...]
 
@@ -82,7 +87,13 @@ class Comparison:
                     "megabytes": system.megabytes,
                     "training_minutes": system.training_minutes,
                     "training_tokens_per_second": system.training_tokens_per_second,
+                    "training_memory_mib": system.training_memory,
                     "validations": [{"minutes": m, "bleu": b} for m, b in system.curve],
+                    "minutes_to_bleu": {
+                        str(level): minutes for level in LEVELS if (minutes := system.minutes_to(level)) is not None
+                    },
+                    "engine": system.engine,
+                    "memory_mib": system.memory,
                     "p_value": self.differences[system.name]._asdict() if system.name in self.differences else None,
                     **system.evaluation.as_dict(),
                 }
@@ -113,14 +124,17 @@ def compare(test: TestSet, systems: Sequence[System]) -> Comparison:
     )
 
 
-def with_attention(comparison: Comparison, models: Sequence[Path], device: torch.device) -> Comparison:
+def with_attention(comparisons: Sequence[Comparison], models: Sequence[Path], device: torch.device) -> list[Comparison]:
     """The same, with what each model looked at where they differ most; `models` in the order of the systems."""
-    found = []
+    found: list[list[tuple[WordAttention | None, ...]]] = [[() for _ in each.disagreements] for each in comparisons]
     for place, model in enumerate(models):
         loaded = load_model(model, device=device)
-        found.append([word_attention(loaded, item.source, item.hyps[place]) for item in comparison.disagreements])
-    several = zip(comparison.disagreements, zip(*found, strict=True), strict=True)
-    return replace(comparison, disagreements=tuple(replace(item, attention=each) for item, each in several))
+        for comparison, seen in zip(comparisons, found, strict=True):
+            for number, item in enumerate(comparison.disagreements):
+                seen[number] += (word_attention(loaded, item.source, item.hyps[place]),)
+    several = (zip(each.disagreements, seen, strict=True) for each, seen in zip(comparisons, found, strict=True))
+    items = [tuple(replace(item, attention=maps) for item, maps in pairs) for pairs in several]
+    return [replace(each, disagreements=own) for each, own in zip(comparisons, items, strict=True)]
 
 
 def _disagreements(test: TestSet, systems: Sequence[System]) -> tuple[Disagreement, ...]:

@@ -16,16 +16,17 @@ Table = tuple[list[str], list[list[str]]]
 """Header and rows."""
 
 
-def write_comparison(path: Path, comparison: Comparison) -> None:
-    """Write the report as the suffix of `path` says, whole or not at all."""
-    text = markdown(comparison) if path.suffix == ".md" else html(comparison)
+def write_comparison(path: Path, comparisons: Sequence[Comparison]) -> None:
+    """Write the report on one or more test sets as the suffix of `path` says, whole or not at all."""
+    text = markdown(comparisons) if path.suffix == ".md" else html(comparisons)
     with atomic_file(path) as file:
         file.write(text.encode())
 
 
 def score_table(comparison: Comparison) -> Table:
     """Scores with intervals; p is how often chance alone makes a difference as large as that from the first."""
-    header = ["model", "BLEU", "95 %", "p", "chrF2", "p", "TER", "loops", "sentences/s"]
+    header = ["model", "BLEU", "95 %", "p", "chrF2", "95 %", "p", "TER", "loops"]
+    header += ["source tokens/s", "lines/s", "MiB", "by"]
     rows = []
     for system in comparison.systems:
         scores, difference = system.evaluation.scores, comparison.differences.get(system.name)
@@ -37,10 +38,14 @@ def score_table(comparison: Comparison) -> Table:
                 interval_text(scores["bleu"]).strip(),
                 "" if difference is None else f"{difference.bleu:.3f}",
                 f"{scores['chrf'].value:.2f}",
+                interval_text(scores["chrf"]).strip(),
                 "" if difference is None else f"{difference.chrf:.3f}",
                 f"{scores['ter'].value:.2f}",
                 f"{system.evaluation.looping:,}",
+                "" if speed is None else f"{speed.source_tokens_per_second:,.0f}",
                 "" if speed is None else f"{speed.sentences_per_second:,.1f}",
+                _number(system.memory, ",.0f"),
+                "" if speed is None else f"{system.engine}, {speed.device}, {speed.precision}",
             ]
         )
     return header, rows
@@ -49,7 +54,7 @@ def score_table(comparison: Comparison) -> Table:
 def model_table(comparison: Comparison) -> Table:
     """What the models are, and what they cost."""
     reached = [level for level in LEVELS if any(system.minutes_to(level) is not None for system in comparison.systems)]
-    header = ["model", "architecture", "parameters", "MB", "training min", "train tok/s"]
+    header = ["model", "architecture", "parameters", "MB", "training min", "train tok/s", "train MiB"]
     header += [f"min to {level} BLEU" for level in reached]
     rows = []
     for system in comparison.systems:
@@ -62,22 +67,33 @@ def model_table(comparison: Comparison) -> Table:
                 f"{system.megabytes:.1f}",
                 _number(system.training_minutes, ".1f"),
                 _number(system.training_tokens_per_second, ",.0f"),
+                _number(system.training_memory, ",.0f"),
                 *(_number(value, ".1f") for value in minutes),
             ]
         )
     return header, rows
 
 
-def length_table(comparison: Comparison) -> Table:
-    """BLEU by words of the source."""
+def length_table(comparison: Comparison, *, intervals: bool = True) -> Table:
+    """BLEU by words of the source, with 95 % intervals or, for narrow screens, without."""
     labels = bucket_labels(comparison.systems)
     by_label = {b.label: b.lines for system in comparison.systems for b in system.evaluation.buckets}
     header = ["model", *(f"{label} ({by_label[label]:,})" for label in labels)]
     rows = []
     for system in comparison.systems:
         found = {bucket.label: bucket.bleu for bucket in system.evaluation.buckets}
-        rows.append([system.name, *(f"{found[label].value:.1f}" if label in found else "" for label in labels)])
+        scores = [found.get(label) for label in labels]
+        known = [(score, interval_text(score) if intervals and score else "") for score in scores]
+        cells = ["" if score is None else f"{score.value:.1f}{interval}" for score, interval in known]
+        rows.append([system.name, *cells])
     return header, rows
+
+
+def curve_table(comparison: Comparison) -> Table:
+    """Validation BLEU by minutes of training."""
+    header = ["model", "validation BLEU after minutes of training"]
+    found = [(system.name, ", ".join(f"{b:.1f} ({m:.1f})" for m, b in system.curve)) for system in comparison.systems]
+    return header, [[name, curve] for name, curve in found if curve]
 
 
 def disagreement_rows(comparison: Comparison) -> Table:
@@ -97,42 +113,49 @@ def signature(comparison: Comparison) -> str:
     return comparison.systems[0].evaluation.scores["bleu"].signature
 
 
-def markdown(comparison: Comparison) -> str:
+def markdown(comparisons: Sequence[Comparison]) -> str:
     """The report as Markdown."""
-    sections = [
-        ("Scores", score_table(comparison), range(1, 9)),
-        ("Models", model_table(comparison), range(2, 20)),
-        ("BLEU by source words (lines)", length_table(comparison), range(1, 10)),
-        ("Where they differ most", disagreement_rows(comparison), (2,)),
-    ]
-    parts = [f"# {_title(comparison)}\n"]
-    for title, (header, rows), numbers in sections:
+    first = comparisons[0]
+    parts = [f"# {_title(comparisons)}\n"]
+
+    def add(title: str, table: Table, numbers: Sequence[int]) -> None:
+        header, rows = table
         if len(header) > 1 and rows:
-            parts += [f"## {title}\n", markdown_table(header, rows, tuple(numbers))]
-    return "\n".join([*parts, f"`{signature(comparison)}`", ""])
+            parts.extend([f"## {title}\n", markdown_table(header, rows, tuple(numbers))])
+
+    add("Models", model_table(first), range(2, 20))
+    add("Training", curve_table(first), ())
+    for each in comparisons:
+        add(f"Scores on {each.test}", score_table(each), range(1, 12))
+        add(f"BLEU by source words (lines), {each.test}", length_table(each), range(1, 10))
+        add(f"Where they differ most, {each.test}", disagreement_rows(each), (2,))
+    return "\n".join([*parts, f"`{signature(first)}`", ""])
 
 
-def html(comparison: Comparison) -> str:
+def html(comparisons: Sequence[Comparison]) -> str:
     """The report as one HTML page."""
-    parts = ["<h2>Scores</h2>\n", html_table(*score_table(comparison), range(1, 9), "scores-table")]
-    parts.append(f'<p class="soft">p: paired bootstrap against the first. {signature(comparison)}</p>\n')
-    parts += ["<h2>Models</h2>\n", html_table(*model_table(comparison), range(2, 20), "models")]
-    labels = bucket_labels(comparison.systems)
-    if labels:
-        parts += ["<h2>BLEU by source words</h2>\n", _length_chart(comparison.systems, labels)]
-        parts.append(html_table(*length_table(comparison), range(1, 10), "lengths"))
-    if any(system.curve for system in comparison.systems):
-        parts += ["<h2>Validation BLEU by minutes of training</h2>\n", _curve_chart(comparison.systems)]
-    if comparison.disagreements:
-        parts += ["<h2>Where they differ most</h2>\n", html_table(*disagreement_rows(comparison), (2,), "differ")]
-    if any(any(item.attention) for item in comparison.disagreements):
-        parts.append("<h2>What they looked at there</h2>\n")
-        parts += [_attention(comparison.systems, item) for item in comparison.disagreements]
-    return html_page(_title(comparison), parts)
+    first = comparisons[0]
+    parts = ["<h2>Models</h2>\n", html_table(*model_table(first), range(2, 20), "models")]
+    if any(system.curve for system in first.systems):
+        parts += ["<h2>Validation BLEU by minutes of training</h2>\n", _curve_chart(first.systems)]
+    for each in comparisons:
+        parts += [f"<h2>Scores on {text_of(each.test)}</h2>\n"]
+        parts.append(html_table(*score_table(each), range(1, 12), "scores-table"))
+        parts.append(f'<p class="soft">p: paired bootstrap against the first. {signature(each)}</p>\n')
+        labels = bucket_labels(each.systems)
+        if labels:
+            parts += ["<h2>BLEU by source words</h2>\n", _length_chart(each.systems, labels)]
+            parts.append(html_table(*length_table(each), range(1, 10), "lengths"))
+        if each.disagreements:
+            parts += ["<h2>Where they differ most</h2>\n", html_table(*disagreement_rows(each), (2,), "differ")]
+        if any(any(item.attention) for item in each.disagreements):
+            parts.append("<h2>What they looked at there</h2>\n")
+            parts += [_attention(each.systems, item) for item in each.disagreements]
+    return html_page(_title(comparisons), parts)
 
 
-def _title(comparison: Comparison) -> str:
-    return f"{len(comparison.systems)} models on {comparison.test}"
+def _title(comparisons: Sequence[Comparison]) -> str:
+    return f"{len(comparisons[0].systems)} models on {', '.join(each.test for each in comparisons)}"
 
 
 def _attention(systems: Sequence[System], item: Disagreement) -> str:

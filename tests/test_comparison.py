@@ -33,7 +33,10 @@ def system(name: str, hyps: list[str], curve: tuple[tuple[float, float], ...] = 
         megabytes=5.0,
         training_minutes=12.0,
         training_tokens_per_second=None,
+        training_memory=900.0,
         curve=curve,
+        engine="torch",
+        memory=None,
         evaluation=evaluate(TEST, hyps),
         hyps=tuple(hyps),
     )
@@ -81,13 +84,16 @@ def test_tables_have_a_row_a_model(comparison: Comparison) -> None:
 
 
 def test_reports_hold_all_of_it_and_no_markup_of_others(comparison: Comparison, tmp_path: Path) -> None:
-    page, text = html(comparison), markdown(comparison)
+    page, text = html([comparison, comparison]), markdown([comparison, comparison])
     assert "<i>" not in page
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 3  # one of training, two of lengths
+    assert page.count("Scores on toy") == text.count("Scores on toy") == 2
+    assert page.count(">Models<") == text.count("## Models") == 1
+    assert "5.0 (1.0), 15.0 (2.0), 12.0 (3.0), 33.0 (4.0)" in text
     assert "nan" not in page.lower()
     assert "| good |" in text
     for name in ("report.html", "report.md"):
-        write_comparison(tmp_path / name, comparison)
+        write_comparison(tmp_path / name, [comparison])
         assert (tmp_path / name).stat().st_size > 1000
 
 
@@ -95,6 +101,7 @@ def test_json_is_plain(comparison: Comparison) -> None:
     document = json.loads(json.dumps(comparison.as_dict(), allow_nan=False))
     assert [item["name"] for item in document["systems"]] == ["bad <i>", "good", "same"]
     assert document["systems"][0]["p_value"] is None
+    assert document["systems"][0]["minutes_to_bleu"] == {"10": 2.0, "20": 4.0, "30": 4.0}
     assert document["systems"][1]["p_value"]["bleu"] < 0.01
 
 
@@ -109,7 +116,7 @@ def test_attention_stands_side_by_side_where_there_is_any(comparison: Comparison
     seen = WordAttention(("a", "<b>"), ("c",), np.array([[0.75, 0.01]]))
     first = replace(comparison.disagreements[0], attention=(None, seen, seen))
     others = [replace(item, attention=(None, None, None)) for item in comparison.disagreements[1:]]
-    page = html(replace(comparison, disagreements=(first, *others)))
+    page = html([replace(comparison, disagreements=(first, *others))])
     assert page.count('class="heat"') == 2
     assert page.count('opacity="0.75"') == 2
     assert 'opacity="0.01"' not in page
@@ -122,7 +129,8 @@ def test_attention_is_computed_for_the_own_translation(comparison: Comparison, t
         tiny_model(tmp_path / "none", arch="gru", overrides=["embedding_size=8", "hidden_size=8"]),
         *(tiny_model(tmp_path / str(seed), seed=seed) for seed in (1, 2)),
     ]
-    seen = with_attention(comparison, models, torch.device("cpu")).disagreements
+    [with_maps] = with_attention([comparison], models, torch.device("cpu"))
+    seen = with_maps.disagreements
     for item in seen:
         assert item.attention[0] is None
         for hyp, found in zip(item.hyps[1:], item.attention[1:], strict=True):

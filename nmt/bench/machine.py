@@ -1,7 +1,5 @@
 """What this machine can do at best, measured: the roof that training and translation are compared with."""
 
-import resource
-import sys
 import time
 from dataclasses import dataclass
 from typing import Any, Final
@@ -54,14 +52,6 @@ def synchronise(device: torch.device) -> None:
     """Wait until the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def peak_memory(device: torch.device) -> float:
-    """Most memory held so far, MiB: of the device, or on a CPU of the whole process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 @dataclass(frozen=True)

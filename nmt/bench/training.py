@@ -10,12 +10,12 @@ import torch
 
 import nmt.training.step
 from nmt.batching import Batch, batch_stream
-from nmt.bench.machine import Peak, count_work, measure_peak, peak_memory, synchronise
+from nmt.bench.machine import Peak, count_work, measure_peak, synchronise
 from nmt.bench.parts import Stopwatch
 from nmt.config import RunConfig
 from nmt.dataset import DataDirectory, EncodedSplit
 from nmt.models.factory import build_model
-from nmt.nn.device import reuse_memory, select_device, select_precision, set_threads, use_huge_pages
+from nmt.nn.device import peak_memory, reuse_memory, select_device, select_precision, set_threads, use_huge_pages
 from nmt.special import EOS
 from nmt.training.step import UpdateStep
 from nmt.training.subwords import segmentations

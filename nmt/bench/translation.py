@@ -9,10 +9,11 @@ from typing import Any, Final
 
 import torch
 
-from nmt.bench.machine import peak_memory, synchronise
+from nmt.bench.machine import synchronise
 from nmt.bench.parts import Stopwatch
 from nmt.engines.pytorch import TorchEngine
 from nmt.lines import is_blank
+from nmt.nn.device import peak_memory
 from nmt.translator import Translator
 
 WARMUP_LINES: Final = 64

@@ -1,4 +1,4 @@
-"""`nmt compare`: several models on one test set."""
+"""`nmt compare`: several models on one or more test sets."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -23,7 +23,9 @@ def compare(
     models: Annotated[list[Path], typer.Argument(metavar="MODEL", help="Model directories, the baseline first.")],
     src: Annotated[Path | None, typer.Option("--src", help="File of source lines.")] = None,
     ref: Annotated[list[Path] | None, typer.Option("--ref", help="File of references; give several.")] = None,
-    test: Annotated[str | None, typer.Option("--test", metavar="SPEC", help="Parallel text.")] = None,
+    test: Annotated[
+        list[str] | None, typer.Option("--test", metavar="SPEC", help="Parallel text; give several.")
+    ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Data directory to take the text from.")] = None,
     split: Annotated[
         str | None, typer.Option("--split", help="valid or test, with --data.", show_default="test")
@@ -39,6 +41,7 @@ def compare(
     Examples:
         nmt compare checkpoints/gru checkpoints/attention --data data/demo
         nmt compare checkpoints/* --test data/multi30k/test_2016_flickr --report ladder.html
+        nmt compare old new --test europarl/test tatoeba/test --json
 
     p is how often chance alone makes a difference as large as that from the first model (paired bootstrap, 1,000
     resamples). Training time and speed come from the models' manifests and logs.
@@ -53,35 +56,44 @@ def compare(
     from nmt.config import DecodingOptions
     from nmt.manifest import read_manifest
 
-    where = Where(src=src, ref=tuple(ref or ()), test=test, data=data, split=split)
+    refs = tuple(ref or ())
+    if refs and len(test or []) > 1:
+        raise UsageError("--ref is for one test set")
+    specs: Sequence[str | None] = test or [None]
+    places = [Where(src=src, ref=refs, test=spec, data=data, split=split) for spec in specs]
     directions = [read_manifest(model)["direction"] for model in models]
     for model, direction in zip(models, directions, strict=True):
         if direction != directions[0]:
             first = "-".join(directions[0].values())
             raise DataError(f"{model} translates {'-'.join(direction.values())}, {models[0]} {first}")
-    test_set = where.read(directions[0]["source"], directions[0]["target"], needs_sources=True)
+    tests = [where.read(*directions[0].values(), needs_sources=True) for where in places]
     choice = EngineChoice(engine=engine, device=device)
     options = DecodingOptions(beam_size=beam)
     names = _names(models)
-    systems = [_evaluate(model, name, test_set, options, choice) for model, name in zip(models, names, strict=True)]
-    comparison = bring_together(test_set, systems)
+    found = [_evaluate(model, name, tests, options, choice) for model, name in zip(models, names, strict=True)]
+    comparisons = [bring_together(test, systems) for test, systems in zip(tests, zip(*found, strict=True), strict=True)]
     if report is not None:
         from nmt.comparison import with_attention
         from nmt.comparison_report import write_comparison
         from nmt.nn.device import select_device
 
         if report.suffix == ".html":
-            comparison = with_attention(comparison, models, select_device(device))
-        write_comparison(report, comparison)
+            comparisons = with_attention(comparisons, models, select_device(device))
+        write_comparison(report, comparisons)
     if json_output:
-        console.print_json(comparison.as_dict())
+        console.print_json({"tests": [comparison.as_dict() for comparison in comparisons]})
         return
     from nmt.comparison_report import length_table, model_table, score_table, signature
 
-    console.say(f"{comparison.test}, {comparison.lines:,} lines, {signature(comparison)}")
-    for header, rows in (score_table(comparison), model_table(comparison), length_table(comparison)):
-        console.say()
-        console.table([header, *rows], right=frozenset(range(1, len(header))))
+    tables = [model_table(comparisons[0])]
+    for comparison in comparisons:
+        console.say(f"{comparison.test}, {comparison.lines:,} lines, {signature(comparison)}")
+        for header, rows in (score_table(comparison), *tables, length_table(comparison, intervals=False)):
+            console.say()
+            console.table([header, *rows], right=frozenset(range(1, len(header))))
+        tables = []
+        if comparison is not comparisons[-1]:
+            console.say()
 
 
 def _names(models: Sequence[Path]) -> list[str]:
@@ -94,28 +106,42 @@ def _names(models: Sequence[Path]) -> list[str]:
     return names
 
 
-def _evaluate(model: Path, name: str, test: "TestSet", options: "DecodingOptions", choice: EngineChoice) -> "System":
+def _evaluate(
+    model: Path, name: str, tests: "Sequence[TestSet]", options: "DecodingOptions", choice: EngineChoice
+) -> "list[System]":
+    """One a test set."""
     from nmt.comparison import System, read_curve
     from nmt.evaluation import translate_and_evaluate
     from nmt.manifest import WEIGHTS, read_manifest
+    from nmt.nn.device import forget_peak_memory, peak_memory, select_device
 
     manifest: dict[str, Any] = read_manifest(model)
+    device = select_device(choice.device)
     translator = load_translator(model, options, choice)
-    with console.progress_bar(name) as progress:
-        evaluation, translations = translate_and_evaluate(translator, test, progress=progress)
     training = manifest.get("training") or {}
     seconds, tokens = _positive(training.get("seconds")), _positive(training.get("target_tokens"))
-    return System(
-        name=name,
-        architecture=str(manifest["architecture"]),
-        parameters=int(manifest["parameters"]),
-        megabytes=(model / WEIGHTS).stat().st_size / 1e6,
-        training_minutes=None if seconds is None else seconds / 60,
-        training_tokens_per_second=None if seconds is None or tokens is None else tokens / seconds,
-        curve=read_curve(model / "training" / "log.jsonl"),
-        evaluation=evaluation,
-        hyps=tuple(translation.text for translation in translations),
-    )
+    systems = []
+    for test in tests:
+        counted = forget_peak_memory(device)
+        with console.progress_bar(name) as progress:
+            evaluation, translations = translate_and_evaluate(translator, test, progress=progress)
+        systems.append(
+            System(
+                name=name,
+                architecture=str(manifest["architecture"]),
+                parameters=int(manifest["parameters"]),
+                megabytes=(model / WEIGHTS).stat().st_size / 1e6,
+                training_minutes=None if seconds is None else seconds / 60,
+                training_tokens_per_second=None if seconds is None or tokens is None else tokens / seconds,
+                training_memory=_positive(training.get("peak_memory_mib")),
+                curve=read_curve(model / "training" / "log.jsonl"),
+                engine=translator.engine.name,
+                memory=peak_memory(device) if counted else None,
+                evaluation=evaluation,
+                hyps=tuple(translation.text for translation in translations),
+            )
+        )
+    return systems
 
 
 def _positive(value: object) -> float | None:

@@ -115,7 +115,7 @@ class Command(TyperCommand):
                 return found + args[number:]
             option = next((name for name in reversed(found) if name.startswith("--")), "")
             loose = bool(found) and not word.startswith("-") and not found[-1].startswith("-")
-            if loose and option in several and found[-2] == option and not awaited:
+            if loose and option in several and found[-2] == option and awaited <= 0:
                 found.append(option)
             elif not word.startswith("-") and (not found or not found[-1].startswith("-")):
                 awaited -= 1

@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import os
+import resource
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
@@ -137,3 +138,24 @@ def use_huge_pages() -> None:
         start = block + -block % page
         madvise(start, (block + size - start) // page * page, advice)
         free(block)
+
+
+def peak_memory(device: torch.device) -> float:
+    """Most memory held so far, MiB: of the device, or on a CPU of the whole process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def forget_peak_memory(device: torch.device) -> bool:
+    """Let `peak_memory` begin anew with what is held now; whether this system can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return True
+    try:
+        with open("/proc/self/clear_refs", "w") as file:  # 5: the peak of the resident set, proc(5)
+            file.write("5")
+    except OSError:
+        return False
+    return True

@@ -19,7 +19,7 @@ from nmt.dataset import DataDirectory
 from nmt.errors import DataError, NMTError, UsageError
 from nmt.metrics.base import Score
 from nmt.models.factory import build_model
-from nmt.nn.device import reuse_memory, select_device, select_precision, set_threads, use_huge_pages
+from nmt.nn.device import peak_memory, reuse_memory, select_device, select_precision, set_threads, use_huge_pages
 from nmt.training.ranks import Ranks
 from nmt.training.schedule import learning_rate
 from nmt.training.state import (
@@ -262,7 +262,7 @@ class Trainer:
             }
         )
         self.window.begun += time.monotonic() - begun  # speed is that of training
-        if best:
+        if best and score.value > self.progress.exported:  # what was exported may be a mean of several
             self._export(score)
 
     def _save(self) -> None:
@@ -335,6 +335,7 @@ class Trainer:
                 "device": self.device.type,
                 "precision": self.precision,
                 "threads": self.threads,
+                "peak_memory_mib": round(peak_memory(self.device)),
                 "seed": self.options.seed,
             },
             "scores": [{"set": "valid, greedy", **dataclasses.asdict(score)}],

@@ -26,14 +26,15 @@ def test_models_are_compared_in_tables_and_a_report(nmt, models, text, tmp_path)
 
 
 def test_json(nmt, models, text):
-    document = json.loads(nmt("compare", *models, "--test", text, "--beam", "1", "--json").out)
+    [document] = json.loads(nmt("compare", *models, "--test", text, "--beam", "1", "--json").out)["tests"]
     assert document["lines"] == 6
+    assert all(system["engine"] == "torch" and system["memory_mib"] > 100 for system in document["systems"])
     assert [system["training_tokens_per_second"] for system in document["systems"]] == [100.0, None]
 
 
 def test_equal_names_are_told_apart(nmt, models, text, tmp_path):
     other = tiny_model(tmp_path / "other" / "one", seed=3)
-    document = json.loads(nmt("compare", models[0], other, "--test", text, "--beam", "1", "--json").out)
+    [document] = json.loads(nmt("compare", models[0], other, "--test", text, "--beam", "1", "--json").out)["tests"]
     assert [system["name"] for system in document["systems"]] == [str(models[0]), str(other)]
 
 
@@ -59,3 +60,17 @@ def test_what_cannot_be_is_one_line(nmt, models, text, tmp_path, change, message
     assert (result.code, result.out) == (code, "")
     assert message in result.err
     assert result.err.count("\n") == 1
+
+
+def test_several_test_sets(nmt, models, text, tmp_path):
+    other = tmp_path / "other.tsv"
+    other.write_text("Un chien.\tA dog.\n", encoding="utf-8")
+    report = tmp_path / "report.md"
+    result = nmt("compare", *models, "--test", text, other, "--beam", "1", "--json", "--report", report)
+    first, second = json.loads(result.out)["tests"]
+    assert (first["lines"], second["lines"]) == (6, 1)
+    assert f"Scores on {second['test']}" in report.read_text()
+    printed = nmt("compare", *models, "--test", text, "--test", other, "--beam", "1").out
+    assert printed.count("architecture") == 1
+    assert printed.count("chrF2") == 2
+    assert nmt("compare", *models, "--test", text, other, "--ref", text).code == 2
