@@ -9,7 +9,23 @@ from nmt.errors import UsageError
 
 TieEmbeddings = Literal["none", "output", "all"]
 Precision = Literal["auto", "fp32", "bf16"]
-QueryName = Literal["state", "token", "context", "state+token", "state+context", "token+context", "state+token+context"]
+QueryName = Literal[
+    "state",
+    "token",
+    "context",
+    "language",
+    "state+token",
+    "state+context",
+    "state+language",
+    "token+context",
+    "token+language",
+    "context+language",
+    "state+token+context",
+    "state+token+language",
+    "state+context+language",
+    "token+context+language",
+    "state+token+context+language",
+]
 ScopeName = Literal["global", "local-m", "local-p"]
 ScoreName = Literal[
     "additive",
@@ -81,7 +97,9 @@ class AttentionGRUConfig:
     placement: Literal["before", "after"] = setting(
         "before", "look up before the cell, into the recurrence (Bahdanau), or after it (Luong)"
     )
-    query: QueryName = setting("state", "what looks up: decoder state, previous token, previous context, side by side")
+    query: QueryName = setting(
+        "state", "what looks up: decoder state, previous token, previous context, target-language token, side by side"
+    )
     input_feeding: bool = setting(False, "placement after: the attentional vector enters the next step")
     self_attention: bool = setting(False, "the readout also sees what the decoder finds among its own earlier states")
     attention_size: int = setting(256, "hidden width of the scores additive and concat")
@@ -96,7 +114,8 @@ class AttentionGRUConfig:
     @property
     def query_size(self) -> int:
         """Width of what looks up."""
-        widths = {"state": self.hidden_size, "token": self.embedding_size, "context": self.hidden_size}
+        hidden, embedding = self.hidden_size, self.embedding_size
+        widths = {"state": hidden, "token": embedding, "context": hidden, "language": embedding}
         return sum(widths[part] for part in self.query.split("+"))
 
     def __post_init__(self) -> None:

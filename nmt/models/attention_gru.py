@@ -2,8 +2,8 @@
 
 Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473, and Luong et al. 2015, https://arxiv.org/abs/1508.04025.
 
-`query` says what looks up: the state as in both papers, the embedding of the previous token, the previous context, or
-several side by side.
+`query` says what looks up: the state as in both papers, the embedding of the previous token, the previous context, that
+of the token which stands for the target language (BOS), or several side by side.
 
 `placement = "before"` is Bahdanau's: the old state looks up a context, which enters the recurrence and the readout.
 `placement = "after"` is Luong's: the new state looks it up, and both make the attentional vector that is read out and,
@@ -12,9 +12,10 @@ depends on an earlier look-up: in training all are computed at once.
 
 With `self_attention` the readout also sees what the decoder finds among its own earlier states (Paulus et al. 2018).
 
-Departures: GRU as in torch (see `nn/recurrent.py`); the first state reads both directions of the encoder; Bahdanau's
-readout sees the new state s_i where the paper has s_{i-1}; the attentional vector is as wide as the embeddings;
-dropout; the state that queries is the top layer's.
+Departures: GRU as in torch (see `nn/recurrent.py`); each direction of the encoder is half as wide as the decoder; the
+first state is a map of where both of them ended (Luong starts from the encoder's states); Bahdanau's readout sees the
+new state s_i where the paper has s_{i-1}; the attentional vector is as wide as the embeddings, and these are scaled and
+shared; dropout; the state that queries is the top layer's.
 """
 
 from dataclasses import dataclass, replace
@@ -36,6 +37,7 @@ from nmt.nn.scopes import build_scope
 from nmt.nn.scores import build_score
 from nmt.nn.stack import Stack
 from nmt.nn.step_linear import StepWeight
+from nmt.special import BOS
 
 
 @dataclass(frozen=True)
@@ -152,8 +154,10 @@ class AttentionGRUSeq2Seq(Seq2Seq[AttentionGRUState]):
     def _query(
         self, hidden: Float[Tensor, "*N H"], embedded: Float[Tensor, "*N E"], context: Float[Tensor, "*N D"] | None
     ) -> Float[Tensor, "*N Q"]:
-        """What looks up, from the state, the embedding of the last token and the last context."""
+        """What looks up, from the state, the embeddings of the last token and of the language, the last context."""
         parts = {"state": hidden, "token": embedded, "context": context}
+        if "language" in self.query:
+            parts["language"] = (self.tgt_embedding.weight[BOS] * self.scale).expand_as(embedded)
         chosen = [part for name in self.query if (part := parts[name]) is not None]
         return chosen[0] if len(chosen) == 1 else torch.cat([part.to(chosen[0].dtype) for part in chosen], -1)
 

@@ -252,16 +252,18 @@ def _alignment(study: Study, part: Part, gold: ParallelFiles) -> Section:
     for run in _runs(study, part):
         found = read_figures(study, (run.name, gold.name, "aer")) if run.attends else None
         for name, figures in (found["alignments"] if found else {}).items():
-            what = name if name == "diagonal" else f"{run.variant}, {name}"
+            whose = run.name if "head" in name else run.variant  # head 2 of one seed is not head 2 of another
+            what = name if name == "diagonal" else f"{whose}, {name}"
             errors.setdefault(what, []).append([figures[key] for key in ("aer", "precision", "recall")])
     means = {what: [statistics.mean(column) for column in zip(*rows, strict=True)] for what, rows in errors.items()}
     title, header = f"Do weights align words? (the {part}, {gold.name})", ["attention", "AER", "precision", "recall"]
     if not means:
         return Section(title, "No model with attention is measured yet.", header, [])
     diagonal = means.pop("diagonal")
-    best = min(means, key=lambda what: means[what][0])
+    best = min((what for what in means if "head" not in what), key=lambda what: means[what][0])
     finding = (
-        f"Lowest error rate: {best}, {means[best][0]:.1f} % (the diagonal has {diagonal[0]:.1f}); means of the seeds."
+        f"Lowest error rate: {best}, {means[best][0]:.1f} % (the diagonal has {diagonal[0]:.1f}). Layers have the mean "
+        "of their heads, and of the seeds; single heads are those of one seed."
     )
     rows = [[what, *(f"{value:.1f}" for value in row)] for what, row in {"diagonal": diagonal, **means}.items()]
     return Section(title, finding, header, rows)

@@ -28,7 +28,10 @@ CONFIGS: dict[str, ModelConfig] = {
         for scope in typing.get_args(ScopeName)
         for placement, layers in (("before", 2), ("after", 1))
     },
-    "attention-query-all": AttentionGRUConfig(**SMALL, query="state+token+context", score="general", num_layers=2),
+    "attention-query-all": AttentionGRUConfig(
+        **SMALL, query="state+token+context+language", score="general", num_layers=2
+    ),
+    "attention-query-language": AttentionGRUConfig(**SMALL, query="language", placement="after"),
     "attention-query-token-after": AttentionGRUConfig(**SMALL, query="token", score="concat", placement="after"),
     "attention-query-context-local-p-after": AttentionGRUConfig(
         **SMALL, query="state+context", score="linear", placement="after", scope="local-p", window=3
