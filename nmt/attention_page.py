@@ -229,6 +229,10 @@ function about(rows, columns, now) {
   const head = element('div'); head.append(element('b', seen(rows[state.row])), ' looks at');
   const best = row.map((p, j) => [columns[j], p]).sort((a, b) => b[1] - a[1]).slice(0, 4);
   box.append(head, list(best));
+  if (state.kind === 'cross') {
+    const terms = best.filter(([, p]) => p >= 0.05).map(([piece, p]) => `${p.toFixed(2)} \u00b7 ${seen(piece)}`);
+    box.append(element('div', 'context = ' + [...terms, '\u2026'].join(' + '), 'soft'));
+  }
   const candidates = state.kind === 'cross' ? data.candidates[state.row] : undefined;
   if (candidates && candidates.length) box.append(element('div', 'most probable here'), list(candidates));
 }

@@ -145,8 +145,11 @@ class RunDirectory:
                 raise UsageError(f"{self.path.parent} is in use by process {holder}: wait for it or stop it") from error
             except OSError as error:
                 raise NMTError(f"cannot lock {self.path / 'lock'}: {error.strerror}") from error
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            try:
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            except OSError as error:
+                raise NMTError(f"cannot write {self.path / 'lock'}: {error.strerror}") from error
             self._sweep()
             try:
                 yield
@@ -197,6 +200,8 @@ class RunDirectory:
         """
         try:
             document = read_json(self.path / "run.json")
+            if document.pop("self") != _digest(document):
+                raise ValueError("it is not what was written")
             restore(document["config"])
             return RunIdentity(
                 config=document["config"],
@@ -225,7 +230,8 @@ class RunDirectory:
 
     def write_identity(self, identity: RunIdentity) -> None:
         """Record what the run is started with."""
-        write_json(self.path / "run.json", dataclasses.asdict(identity))
+        document = dataclasses.asdict(identity)
+        write_json(self.path / "run.json", document | {"self": _digest(document)})
 
     def save(self, progress: Progress, model: Seq2Seq[Any], optimizer: torch.optim.Optimizer, *, keep: int) -> None:
         """Write a checkpoint of this update; once its tensors read back right, delete all but the newest `keep`."""

@@ -351,7 +351,11 @@ def test_time_limit_ends_a_run_with_a_model(data: DataDirectory, tmp_path: Path)
     assert load_model(tmp_path / "run").config.arch == "gru"
     # What was exported is remembered: a worse model must not replace it.
     assert RunDirectory(tmp_path / "run").load(trainer.model, trainer.step.optimizer)[0] == trainer.progress
+    trainer.progress.exported = 1000.0  # as if the mean of some had been very good
+    trainer.directory.save_progress(trainer.progress)
+    before = weights(tmp_path / "run")
     assert train(data, tmp_path / "run", run, resume=True).reason == "complete"
+    assert weights(tmp_path / "run") == before
 
 
 def test_a_stop_during_the_final_averaging_is_made_good(
@@ -511,6 +515,17 @@ def test_a_pickle_in_a_run_is_never_run(data: DataDirectory, tmp_path: Path, fil
     with pytest.raises(ModelError, match="damaged"):
         train(data, tmp_path / "run", config(), resume=True)
     assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("place", ['"lr": 0.', '"seed": ', '"self": "', '"data": "'])
+def test_settings_that_are_not_what_was_written_are_damaged(data: DataDirectory, tmp_path: Path, place: str) -> None:
+    train(data, tmp_path / "run", config(), stop_at=3)
+    path = tmp_path / "run" / "training" / "run.json"
+    text = path.read_text(encoding="utf-8")
+    at = text.index(place) + len(place)
+    path.write_text(text[:at] + ("1" if text[at] != "1" else "2") + text[at + 1 :], encoding="utf-8")
+    with pytest.raises(ModelError, match=r"run\.json is damaged"):
+        train(data, tmp_path / "run", config(), resume=True)
 
 
 @pytest.mark.parametrize("file", ["lock", "log.jsonl"])
