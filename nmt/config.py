@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from nmt.errors import UsageError
 
@@ -75,6 +75,8 @@ class GRUConfig:
     summary_every_step: bool = setting(True, "decoder sees the encoder's summary at every step (Cho 2014)")
     dropout: float = setting(0.2, "probability of dropping an activation")
     tie_embeddings: TieEmbeddings = setting("all", "share target embedding and output layer, or the source's too")
+    without_effect: ClassVar[frozenset[str]] = frozenset()
+    """Settings that the others leave nothing to do."""
 
     def __post_init__(self) -> None:
         _check_recurrent(self)
@@ -118,6 +120,19 @@ class AttentionGRUConfig:
         widths = {"state": hidden, "token": embedding, "context": hidden, "language": embedding}
         return sum(widths[part] for part in self.query.split("+"))
 
+    @property
+    def without_effect(self) -> frozenset[str]:
+        """Settings that the others leave nothing to do."""
+        kernel = self.score in ("gaussian", "boxcar", "epanechnikov")
+        used = {
+            "window": self.scope != "global",
+            "bandwidth": kernel,
+            "learn_bandwidth": kernel and self.score != "boxcar",
+            "attention_size": self.score in ("additive", "concat"),
+            "attention_positions": self.score == "location",
+        }
+        return frozenset(name for name, is_used in used.items() if not is_used)
+
     def __post_init__(self) -> None:
         _check_positive(self, "attention_size", "attention_positions", "window")
         fits = self.placement == "after" or not self.input_feeding
@@ -148,6 +163,11 @@ class TransformerConfig:
     dropout: float = setting(0.1, "probability of dropping what a sublayer gives, or an embedding")
     tie_embeddings: TieEmbeddings = setting("all", "share target embedding and output layer, or the source's too")
     alignment_layer: int = setting(-1, "decoder layer whose cross-attention is reported, mean over heads; -1 the last")
+
+    @property
+    def without_effect(self) -> frozenset[str]:
+        """Settings that the others leave nothing to do."""
+        return frozenset() if self.positions == "learned" else frozenset({"max_positions"})
 
     def __post_init__(self) -> None:
         _check_positive(self, "model_size", "ffn_size", "num_heads", "num_encoder_layers", "num_decoder_layers")

@@ -112,7 +112,12 @@ def _resolve(
         raise UsageError(f"cannot resume with --arch {arch}: the run was started with {before}")
     arch = arch or before
     assert arch is not None
-    return resolve(arch, preset=preset, file=file, overrides=overrides, flags=flags, stored=stored)
+    config = resolve(arch, preset=preset, file=file, overrides=overrides, flags=flags, stored=stored)
+    for given in overrides:
+        name = given.partition("=")[0].strip().removeprefix("model.")
+        if name in config.model.without_effect:
+            console.warn(f"--set {given} has no effect: the other settings leave it nothing to do")
+    return config
 
 
 def _train(
