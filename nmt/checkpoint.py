@@ -210,10 +210,11 @@ def _sizes_weights(config: ModelConfig, name: str) -> bool:
 
 def _refuse_oversized(config: ModelConfig, weights: Mapping[str, Tensor], path: Path) -> None:
     """Raise `ModelError` for a width or a number of layers that the weights cannot have, before building it."""
-    largest = max([len(weights), *(size for weight in weights.values() for size in weight.shape)])
+    largest = max((size for weight in weights.values() for size in weight.shape), default=0)
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if isinstance(value, int) and value > largest and _sizes_weights(config, field.name):
+        most = len(weights) if field.name.endswith("layers") else largest  # every layer has weights of its own
+        if isinstance(value, int) and value > most and _sizes_weights(config, field.name):
             raise ModelError(f"{path}: {field.name} = {value} does not fit the weights")
 
 

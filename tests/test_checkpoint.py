@@ -123,12 +123,15 @@ def test_wrong_tensors_are_named(model: Path, change: object, message: str) -> N
         load_model(model)
 
 
-@pytest.mark.parametrize("key", ["model_size", "num_encoder_layers", "ffn_size"])
-def test_sizes_the_weights_cannot_have_are_refused_before_building(model: Path, key: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("model_size", 10**9), ("num_encoder_layers", 10**9), ("num_encoder_layers", 300), ("ffn_size", 10**9)],
+)
+def test_sizes_the_weights_cannot_have_are_refused_before_building(model: Path, key: str, value: int) -> None:
     config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    config["model"][key] = 10**9
+    config["model"][key] = value
     forge(model, "config.json", json.dumps(config).encode())
-    with pytest.raises(ModelError, match=f"{key} = 1000000000 does not fit"):
+    with pytest.raises(ModelError, match=f"{key} = {value} does not fit"):
         load_model(model)
 
 
