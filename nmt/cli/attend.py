@@ -77,7 +77,7 @@ def attend(
     direction (--reverse), or from each source word to the target word that gives it the greatest weight.
     """
     if (src is None) != (ref is None):
-        raise UsageError("--src and --ref go together")
+        raise UsageError("--src and --ref go together (for the model's own translations: nmt translate --alignments)")
     if (sentence is None) == (src is None):
         raise UsageError("give a sentence, or --src and --ref")
     if beam is not None and (src is not None or target is not None):
