@@ -54,7 +54,8 @@ th, td { text-align: left; vertical-align: top; padding: .4rem .7rem .4rem 0;
 th { color: var(--soft); font-weight: 600; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap;
   overflow-wrap: normal; }
-.figures td:first-child { white-space: nowrap; }
+.figures td:first-child, :is(.scores-table, .models) :is(th, td):not(:first-child) { white-space: nowrap;
+  overflow-wrap: normal; }
 .scores-table td:first-child, .models td:first-child, .lengths td:first-child { min-width: 9rem; }
 .facts th { width: 13rem; }
 .examples th, .examples td { width: 29%; }
