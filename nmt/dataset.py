@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from nmt.errors import DataError, ModelError, did_you_mean
 from nmt.files import nearest_file, read_json, sha256_file
 from nmt.lines import printable, read_text_lines
+from nmt.manifest import is_said_to_be
 from nmt.tokenizer import TokenizerPair
 
 FORMAT: Final = "nmt-data"
@@ -285,11 +286,7 @@ class DataDirectory:
 
 def is_data_directory(path: Path) -> bool:
     """Whether it was made as one, damaged or not."""
-    try:
-        manifest = read_json(path / MANIFEST_NAME)
-    except (OSError, ValueError):
-        return False
-    return isinstance(manifest, dict) and manifest.get("format") == FORMAT
+    return is_said_to_be(path, FORMAT)
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

@@ -71,7 +71,8 @@ def atomic_directory(path: Path, *, replace: bool = False, keep: bool = False) -
         NMTError: the disk is full or the place cannot be written.
     """
     refuse_non_empty(path, replace=replace)
-    if path.is_symlink():  # what it leads to is replaced, not the link
+    keep = keep and path.is_dir() and any(path.iterdir())
+    if path.is_symlink() and not keep:  # what it leads to is replaced, not the link
         path = path.resolve()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +98,6 @@ def _take_name(temporary: Path, path: Path, *, keep: bool) -> None:
     if not path.is_dir():
         temporary.rename(path)
         return
-    keep = keep and any(path.iterdir())
     aside = spare_name(path) if keep else path.with_name(f".{path.name}.old.{os.getpid()}")
     path.rename(aside)
     try:

@@ -17,13 +17,16 @@ CARD: Final = "README.md"
 
 def is_model_directory(directory: Path) -> bool:
     """Whether it was made as one, damaged or not, or a training began in it."""
-    if (directory / "training" / "run.json").is_file():
-        return True
+    return (directory / "training" / "run.json").is_file() or is_said_to_be(directory, "nmt-model")
+
+
+def is_said_to_be(directory: Path, format_: str) -> bool:
+    """Whether the manifest in a directory, if there is one that can be read, names that format."""
     try:
         manifest = read_json(directory / MANIFEST)
     except (OSError, ValueError):
         return False
-    return isinstance(manifest, dict) and manifest.get("format") == "nmt-model"
+    return isinstance(manifest, dict) and manifest.get("format") == format_
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:

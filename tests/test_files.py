@@ -80,6 +80,17 @@ def test_what_is_not_ours_is_kept_under_a_free_name(tmp_path: Path) -> None:
         assert not any((tmp_path / "x").iterdir())
 
 
+def test_a_link_to_what_is_not_ours_is_kept_under_a_free_name(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "thesis").touch()
+    (tmp_path / "x").symlink_to("real")
+    with atomic_directory(tmp_path / "x", replace=True, keep=True) as folder:
+        (folder / "new").touch()
+    assert (tmp_path / "x.old" / "thesis").exists()
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["new"]
+    assert (tmp_path / "real" / "thesis").exists()
+
+
 def test_an_empty_folder_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     with atomic_directory(tmp_path / "x", keep=True):

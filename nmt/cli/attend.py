@@ -244,8 +244,14 @@ def _attend_all(loaded: "LoadedModel", sources: Sequence[str], targets: Sequence
     pairs: list[AttendedPair | None] = []
     with console.progress_bar("attending") as show:
         for number, (source, target) in enumerate(zip(sources, targets, strict=True), 1):
-            pair = attend_pair(loaded, source, target, DecodingOptions()) if source.split() and target.split() else None
-            pairs.append(None if pair is None else replace(pair, encoder=None, decoder=None, candidates=()))
+            if not source.split() or not target.split():
+                pairs.append(None)
+            else:
+                try:
+                    pair = attend_pair(loaded, source, target, DecodingOptions())
+                except DataError as error:
+                    raise DataError(f"pair {number}: {error}") from error
+                pairs.append(replace(pair, encoder=None, decoder=None, candidates=()))  # a whole file is kept
             if show is not None:
                 show(number, len(sources))
     return pairs

@@ -66,7 +66,8 @@ def compare(
         if direction != directions[0]:
             first = "-".join(directions[0].values())
             raise DataError(f"{model} translates {'-'.join(direction.values())}, {models[0]} {first}")
-    tests = [where.read(*directions[0].values(), needs_sources=True) for where in places]
+    source, target = directions[0]["source"], directions[0]["target"]
+    tests = [where.read(source, target, needs_sources=True) for where in places]
     choice = EngineChoice(engine=engine, device=device)
     options = DecodingOptions(beam_size=beam)
     names = _names(models)
@@ -120,6 +121,7 @@ def _evaluate(
     translator = load_translator(model, options, choice)
     training = manifest.get("training") or {}
     seconds, tokens = _positive(training.get("seconds")), _positive(training.get("target_tokens"))
+    curve = read_curve(model / "training" / "log.jsonl")
     systems = []
     for test in tests:
         counted = forget_peak_memory(device)
@@ -134,7 +136,7 @@ def _evaluate(
                 training_minutes=None if seconds is None else seconds / 60,
                 training_tokens_per_second=None if seconds is None or tokens is None else tokens / seconds,
                 training_memory=_positive(training.get("peak_memory_mib")),
-                curve=read_curve(model / "training" / "log.jsonl"),
+                curve=curve,
                 engine=translator.engine.name,
                 memory=peak_memory(device) if counted else None,
                 evaluation=evaluation,

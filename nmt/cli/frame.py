@@ -109,18 +109,18 @@ class Command(TyperCommand):
             name for p in self.params if getattr(p, "multiple", False) and p.metavar == "SPEC" for name in p.opts
         }
         awaited = sum(p.param_type_name == "argument" for p in self.params)
-        found: list[str] = []
+        found = ["-", "-"]  # stands for two words before the first
         for number, word in enumerate(args):
             if word == "--":
-                return found + args[number:]
-            option = next((name for name in reversed(found) if name.startswith("--")), "")
-            loose = bool(found) and not word.startswith("-") and not found[-1].startswith("-")
-            if loose and option in several and found[-2] == option and awaited <= 0:
-                found.append(option)
-            elif not word.startswith("-") and (not found or not found[-1].startswith("-")):
-                awaited -= 1
+                found += args[number:]
+                break
+            if not word.startswith("-") and (len(found) == 2 or not found[-1].startswith("-")):  # no option's value
+                if found[-2] in several and awaited <= 0:
+                    found.append(found[-2])
+                else:
+                    awaited -= 1
             found.append(word)
-        return found
+        return found[2:]
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Words of the usage line: `NAME` for a required argument, `[NAME]` for another."""

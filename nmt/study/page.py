@@ -16,6 +16,8 @@ from nmt.page import html_page, html_table, markdown_table, text_of
 from nmt.study.measure import ParallelFiles, Study, measured, read_figures
 from nmt.study.plan import BASELINES, Part, Run
 
+ENDS: Final = ("value", "low", "high")
+"""Of an interval."""
 ENOUGH_LINES: Final = 20
 """Of one length, to say something of it."""
 ENOUGH_FREEDOM: Final = 10
@@ -135,9 +137,6 @@ def _lengths(study: Study, test: ParallelFiles) -> Section:
     about = " The chart has the means of the seeds, of their intervals too." if len(rows) > len(buckets) else ""
     title = f"Does quality fall with length? ({test.name})"
     return Section(title, f"On {test.name}, {finding}{about}", header, rows, chart)
-
-
-ENDS: Final = ("value", "low", "high")
 
 
 def _falls(buckets: dict[str, list[Any]], labels: list[str], first: int, last: int) -> str:

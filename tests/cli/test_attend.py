@@ -121,3 +121,11 @@ def test_a_sentence_on_standard_input(nmt, model, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a\nb\n")))
     result = nmt("attend", "-m", model, "-")
     assert (result.code, "standard input has 2 sentences" in result.err) == (3, True)
+
+
+def test_a_pair_that_is_too_long_is_named(nmt, model, tmp_path):
+    (tmp_path / "a").write_text("la gare\n" + "la gare " * 2000 + "\n")
+    (tmp_path / "b").write_text("the station\nthe station\n")
+    result = nmt("attend", "-m", model, "--src", tmp_path / "a", "--ref", tmp_path / "b")
+    assert (result.code, result.out) == (3, "")
+    assert "pair 2: " in result.err
