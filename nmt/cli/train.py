@@ -76,7 +76,8 @@ def train(
     flags = {"device": device, "precision": precision, "seed": seed, "max_updates": max_updates}
     with _stop_signal() as stop:
         from nmt.dataset import DataDirectory
-        from nmt.training.state import RunDirectory, check_resumable, find_place
+        from nmt.training.identity import check_resumable, find_place
+        from nmt.training.state import RunDirectory
 
         identity = RunDirectory(out).identity() if resume and out is not None else None
         if data is None:

@@ -11,7 +11,6 @@ import re
 import shutil
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,102 +20,24 @@ from torch import Tensor, nn
 from nmt import __version__
 from nmt.checkpoint import named_weights, read_tensors, set_weights, write_tensors
 from nmt.errors import ModelError, NMTError, UsageError
-from nmt.files import atomic_directory, home_directory, open_plain, read_json, sha256_file, write_json
+from nmt.files import atomic_directory, open_plain, read_json, sha256_file, write_json
 from nmt.manifest import CARD, CONFIG, MANIFEST, WEIGHTS
 from nmt.models.interface import Seq2Seq
 from nmt.settings import restore
+from nmt.training.identity import RunIdentity
 from nmt.training.log import RunLog
+from nmt.training.moments import MOMENTS, optimizer_tensors, restore_optimizer
+from nmt.training.progress import Candidate, Progress
 
 FORMAT_VERSION: Final = 2
 """Of a checkpoint, which holds a place in the order of batches: 2 since their shapes are few."""
 _WEIGHTS, _OPTIMIZER, _PROGRESS = "weights.safetensors", "optimizer.safetensors", "progress.json"
 _NAME = re.compile(r"update-(\d{8,})")
-MAY_CHANGE: Final = frozenset(
-    {
-        *("max_updates", "eval_every", "save_every", "log_every", "patience", "keep_last", "average_best"),
-        *("device", "threads", "accumulation"),
-    }
-)
-"""Training settings that a resumed run may have otherwise; of `accumulation`, only its product with the ranks stays."""
-_MOMENTS: Final = ("step", "exp_avg", "exp_avg_sq")
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class OtherVersionError(ModelError):
     """A checkpoint that is whole and was written by another version."""
-
-
-@dataclass
-class Candidate:
-    """Weights kept because their validation BLEU is among the best."""
-
-    update: int
-    bleu: float
-    sha256: str = ""
-    """Hash of its file."""
-
-
-@dataclass
-class Progress:
-    """How far a run has come; all of it is needed to continue as if never stopped."""
-
-    update: int = 0
-    epoch: int = 0
-    batch: int = 0
-    """Batches of the epoch already used."""
-    validated: int = 0
-    """Update after which the last validation ran to its end."""
-    misses: int = 0
-    """Validations since the best one."""
-    candidates: list[Candidate] = field(default_factory=list)
-    """Best first."""
-    target_tokens: int = 0
-    skipped: int = 0
-    """Updates refused because a gradient was not finite."""
-    skipped_in_a_row: int = 0
-    halved: int = 0
-    """Updates whose batches were too large for the memory."""
-    seconds: float = 0.0
-    """Spent training and validating."""
-    log_bytes: int = 0
-    window: dict[str, Any] = field(default_factory=dict)
-    """Sums since the last line of the log."""
-    exported: float = -1.0
-    """Validation BLEU of the model that lies in the model directory; -1 for none."""
-    finished: bool = False
-
-    @staticmethod
-    def from_dict(document: dict[str, Any]) -> "Progress":
-        """The inverse of `dataclasses.asdict`."""
-        candidates = [Candidate(**candidate) for candidate in document["candidates"]]
-        return Progress(**{**document, "candidates": candidates})
-
-    def cost(self) -> dict[str, Any]:
-        """What it took so far, as manifests have it."""
-        return {
-            "updates": self.update,
-            "epochs": self.epoch,
-            "target_tokens": self.target_tokens,
-            "seconds": round(self.seconds, 1),
-        }
-
-    @property
-    def best(self) -> Candidate | None:
-        """The candidate with the highest BLEU so far."""
-        return self.candidates[0] if self.candidates else None
-
-
-@dataclass(frozen=True)
-class RunIdentity:
-    """What must be the same for a run to continue."""
-
-    config: dict[str, Any]
-    data: str
-    """Fingerprint of the data directory."""
-    data_path: str
-    """Where it lay, as `place_of` tells it; may change."""
-    batches: int
-    """Of an update, over all ranks."""
 
 
 class RunDirectory:
@@ -239,7 +160,7 @@ class RunDirectory:
             raise NMTError(f"{self.path.parent} was deleted while training: nothing can be saved there")
         path = self.checkpoints / f"update-{progress.update:08}"
         with atomic_directory(path, replace=True) as folder:
-            tensors = {_WEIGHTS: named_weights(model), _OPTIMIZER: _optimizer_tensors(model, optimizer)}
+            tensors = {_WEIGHTS: named_weights(model), _OPTIMIZER: optimizer_tensors(model, optimizer)}
             hashes = {name: write_tensors(folder / name, several) for name, several in tensors.items()}
             _write_progress(folder, progress, hashes)
         for name, expected in hashes.items():
@@ -325,7 +246,7 @@ class RunDirectory:
     def _load(self, path: Path, model: Seq2Seq[Any], optimizer: torch.optim.Optimizer) -> Progress:
         progress, weights, state = self._read(path)
         set_weights(model, weights, path / _WEIGHTS)
-        _restore_optimizer(model, optimizer, state)
+        restore_optimizer(model, optimizer, state)
         return progress
 
     def open_log(self, *, keep_bytes: int, tensorboard: bool) -> RunLog:
@@ -428,19 +349,6 @@ class Bystander(RunDirectory):
         """The leader does it."""
 
 
-def place_of(data: Path, *, seen_from: Path) -> str:
-    """Where `data` lies: relative, or from `~` where the way there would tell the name of a home directory."""
-    data, home = data.resolve(), home_directory().resolve()
-    if data.is_relative_to(home) and not seen_from.resolve().is_relative_to(home):
-        return f"~/{data.relative_to(home)}"
-    return os.path.relpath(data, seen_from.resolve())
-
-
-def find_place(told: str, *, seen_from: Path) -> Path:
-    """The inverse of `place_of`."""
-    return home_directory() / told[2:] if told.startswith("~/") else seen_from / told
-
-
 @contextlib.contextmanager
 def explained_full_disk(model: nn.Module) -> Iterator[None]:
     """Add to the error of a full disk how much a checkpoint of `model` takes, and how to go on."""
@@ -449,26 +357,8 @@ def explained_full_disk(model: nn.Module) -> Iterator[None]:
     except NMTError as error:
         if getattr(error.__cause__, "errno", None) not in _NO_ROOM:
             raise
-        size = (1 + len(_MOMENTS[1:])) * _weight_bytes(model) / 2**20
+        size = (1 + len(MOMENTS[1:])) * _weight_bytes(model) / 2**20
         raise NMTError(f"{error} (a checkpoint takes {size:,.1f} MiB): make room, then --resume") from error
-
-
-def check_resumable(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Settings that differ, each as it was and as it is; one that is new had its default before.
-
-    Raises:
-        UsageError: some of them may not; it names them.
-    """
-    before = restore(before).as_dict()
-    changed = {key: (before.get(key), now.get(key)) for key in ("arch",) if before.get(key) != now.get(key)}
-    for section in ("model", "training"):
-        old, new = before.get(section, {}), now.get(section, {})
-        differing = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-        changed |= {key: (old.get(key), new.get(key)) for key in differing}
-    refused = [key for key in changed if key not in MAY_CHANGE]
-    if refused:
-        raise UsageError(f"cannot resume with other settings than the run was started with: {', '.join(refused)}")
-    return changed
 
 
 def _write_progress(folder: Path, progress: Progress, hashes: dict[str, str]) -> None:
@@ -483,40 +373,3 @@ def _digest(document: Any) -> str:
 
 def _weight_bytes(model: nn.Module) -> int:
     return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-
-
-def _optimizer_tensors(model: Seq2Seq[Any], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    tensors = {}
-    for name, parameter in model.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"{key}/{name}"] = value
-    return tensors
-
-
-def run_tensors(model: Seq2Seq[Any], optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    """Weights, and moments where there are any, in an order that is the same for every process."""
-    return [*named_weights(model).values(), *_optimizer_tensors(model, optimizer).values()]
-
-
-def begin_moments(model: Seq2Seq[Any], optimizer: torch.optim.Optimizer) -> None:
-    """Give an optimiser that has done nothing yet the moments of one that has, to be filled."""
-    zeros: dict[str, Tensor] = {}
-    for name, parameter in model.named_parameters():
-        zeros[f"step/{name}"] = torch.zeros((), dtype=torch.float32)
-        for key in _MOMENTS[1:]:
-            zeros[f"{key}/{name}"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-    _restore_optimizer(model, optimizer, zeros)
-
-
-def _restore_optimizer(model: Seq2Seq[Any], optimizer: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
-    for name, parameter in model.named_parameters():
-        found = {key: state.get(f"{key}/{name}") for key in _MOMENTS}
-        if any(value is None for value in found.values()):
-            if any(value is not None for value in found.values()):
-                raise ModelError(f"optimiser state of tensor '{name}' is incomplete")
-            continue
-        optimizer.state[parameter] = {
-            key: value.to("cpu" if key == "step" and not parameter.is_cuda else parameter.device)
-            for key, value in found.items()
-            if value is not None
-        }

@@ -20,20 +20,12 @@ from nmt.errors import DataError, NMTError, UsageError
 from nmt.metrics.base import Score
 from nmt.models.factory import build_model
 from nmt.nn.device import peak_memory, reuse_memory, select_device, select_precision, set_threads, use_huge_pages
+from nmt.training.identity import RunIdentity, check_resumable, place_of
+from nmt.training.moments import begin_moments, run_tensors
+from nmt.training.progress import Candidate, Progress
 from nmt.training.ranks import Ranks
 from nmt.training.schedule import learning_rate
-from nmt.training.state import (
-    Bystander,
-    Candidate,
-    Progress,
-    RunDirectory,
-    RunIdentity,
-    begin_moments,
-    check_resumable,
-    explained_full_disk,
-    place_of,
-    run_tensors,
-)
+from nmt.training.state import Bystander, RunDirectory, explained_full_disk
 from nmt.training.step import ALONE, UpdateStep, Window, perplexity
 from nmt.training.subwords import segmentations
 from nmt.training.validation import StoppedError, Validation

@@ -17,7 +17,8 @@ from typing import Any
 from unittest import mock
 
 from nmt.preparation import PreparationOptions, prepare
-from nmt.training.state import Progress, RunDirectory
+from nmt.training.progress import Progress
+from nmt.training.state import RunDirectory
 from nmt.training.trainer import Trainer
 from tests.torture.harness import Budget, Findings
 from tests.torture.processes import Process, start, warm

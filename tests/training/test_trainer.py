@@ -23,7 +23,8 @@ from nmt.errors import DataError, DeviceError, ModelError, NMTError, UsageError
 from nmt.settings import resolve
 from nmt.training import state as state_module
 from nmt.training import step as step_module
-from nmt.training.state import RunDirectory, find_place, place_of
+from nmt.training.identity import find_place, place_of
+from nmt.training.state import RunDirectory
 from nmt.training.trainer import MAX_SKIPPED_IN_A_ROW, Outcome, Trainer
 from tests.canary import pickled_canary
 from tests.training.conftest import copying_data
