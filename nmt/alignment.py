@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nmt.errors import DataError, UsageError, did_you_mean
 from nmt.lines import printable, read_text_lines
+from nmt.tokenizer import Word
 
 Link = tuple[int, int]
 """Positions of a source word and of a target word, from 0."""
@@ -18,44 +19,27 @@ Matrix = NDArray[np.floating[Any]]
 Symmetrisation = Literal["intersection", "union", "grow-diag", "grow-diag-final"]
 SYMMETRISATIONS: Final[tuple[Symmetrisation, ...]] = get_args(Symmetrisation)
 
-_WORD_START: Final = "\u2581"
 _AROUND: Final = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)]
 
 
-def word_spans(pieces: Sequence[str]) -> list[tuple[int, int]]:
-    """Where the pieces of each word begin and end; a piece with SentencePiece's mark begins one.
-
-    A mark that nothing follows belongs to the word before, as a space without a word would.
-    """
-    spans: list[tuple[int, int]] = []
-    for i, piece in enumerate(pieces):
-        begins = piece.startswith(_WORD_START) and (piece != _WORD_START or _letters_follow(pieces, i))
-        if begins or not spans:
-            spans.append((i, i + 1))
-        else:
-            spans[-1] = (spans[-1][0], i + 1)
-    return spans
-
-
-def _letters_follow(pieces: Sequence[str], i: int) -> bool:
-    return i + 1 < len(pieces) and not pieces[i + 1].startswith(_WORD_START)
-
-
-def by_words(
-    weights: Matrix, source_spans: Sequence[tuple[int, int]], target_spans: Sequence[tuple[int, int]]
-) -> Matrix:
+def by_words(weights: Matrix, source: Sequence[Word], target: Sequence[Word]) -> Matrix:
     """Attention between words (target words, source words) from attention between pieces (T, S).
 
     What a word gets is the sum over its pieces; what a word gives is the mean over its pieces, so that rows still
-    sum to what they summed to.
+    sum to what they summed to. A word without pieces gets and gives nothing.
     """
-    columns = np.stack([weights[:, start:end].sum(1) for start, end in source_spans], 1)
-    return np.stack([columns[start:end].mean(0) for start, end in target_spans])
+    found = np.zeros((len(target), len(source)), weights.dtype)
+    for row, (_, first, last) in enumerate(target):
+        for column, (_, start, end) in enumerate(source if first < last else ()):
+            found[row, column] = weights[first:last, start:end].sum() / (last - first)
+    return found
 
 
 def links(weights: Matrix) -> list[Link]:
-    """The source word with the greatest weight for each target word, as (source, target)."""
-    return [(int(row.argmax()), target) for target, row in enumerate(weights)] if weights.size else []
+    """The source word with the greatest weight for each target word that has any, as (source, target)."""
+    if not weights.size:
+        return []
+    return [(int(row.argmax()), target) for target, row in enumerate(weights) if row.any()]
 
 
 def links_back(weights: Matrix) -> list[Link]:
@@ -110,21 +94,6 @@ def symmetrise(forward: Iterable[Link], backward: Iterable[Link], method: Symmet
         add(sorted(there))
         add(sorted(back))
     return sorted(found)
-
-
-def word_links(source: Sequence[str], target: Sequence[str], weights: Matrix) -> tuple[list[Link], int, int]:
-    """Links between the words of two sides in pieces, and how many words each has.
-
-    Args:
-        source: pieces, without EOS.
-        target: likewise.
-        weights: attention (T, S) between them; what lies beyond (EOS) is left out.
-    """
-    source_spans, target_spans = word_spans(source), word_spans(target)
-    if not source_spans or not target_spans:
-        return [], len(source_spans), len(target_spans)
-    merged = by_words(weights[: len(target), : len(source)], source_spans, target_spans)
-    return links(merged), len(source_spans), len(target_spans)
 
 
 def diagonal(source_words: int, target_words: int) -> list[Link]:

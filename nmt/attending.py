@@ -6,15 +6,16 @@ from typing import Final
 import numpy as np
 import torch
 
-from nmt.alignment import Matrix, by_words, word_spans
+from nmt.alignment import Matrix, by_words
 from nmt.batching import pad_source
 from nmt.checkpoint import LoadedModel
 from nmt.config import DecodingOptions
 from nmt.decoding.search import search
 from nmt.decoding.selection import log_probabilities
 from nmt.errors import DataError, UsageError
-from nmt.special import BOS, EOS, UNK
-from nmt.tokenizer import Tokenizer
+from nmt.lines import printable
+from nmt.special import BOS, EOS
+from nmt.tokenizer import Word
 
 END: Final = "</s>"
 CANDIDATES: Final = 5
@@ -22,9 +23,6 @@ READABLE: Final = 256
 """Tokens of a side beyond which `word_attention` shows nothing."""
 LONGEST: Final = 1024
 """Tokens of a side beyond which its maps would fill the memory."""
-
-Spans = tuple[tuple[int, int], ...]
-"""Where the pieces of each word begin and end."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +32,8 @@ class AttendedPair:
     source: tuple[str, ...]
     """Pieces, as SentencePiece writes them."""
     target: tuple[str, ...]
-    source_words: Spans
-    target_words: Spans
+    source_words: tuple[Word, ...]
+    target_words: tuple[Word, ...]
     cross: np.ndarray
     """(L, H, T, S): target positions over the source."""
     encoder: np.ndarray | None
@@ -74,17 +72,11 @@ class WordAttention:
 
 def words_of(pair: AttendedPair, weights: Matrix) -> WordAttention:
     """`weights` (T, S) between pieces as weights between words."""
-    if not pair.source_words or not pair.target_words:
-        return WordAttention((), (), np.zeros((0, 0)))
     return WordAttention(
-        tuple(_join(pair.source[start:end]) for start, end in pair.source_words),
-        tuple(_join(pair.target[start:end]) for start, end in pair.target_words),
-        by_words(weights[:-1, :-1], pair.source_words, pair.target_words),
+        tuple(printable(word.text) for word in pair.source_words),
+        tuple(printable(word.text) for word in pair.target_words),
+        by_words(weights, pair.source_words, pair.target_words),
     )
-
-
-def _join(pieces: tuple[str, ...]) -> str:
-    return "".join(pieces).replace("\u2581", " ").strip()
 
 
 @torch.inference_mode()
@@ -102,7 +94,7 @@ def attend_pair(loaded: LoadedModel, source: str, target: str | None, options: D
         DataError: there is nothing to translate, or more than `LONGEST` tokens.
     """
     tokenizers = loaded.tokenizers
-    src_ids, src_words = encode_words(tokenizers.source, source)
+    src_ids, src_words = tokenizers.source.encode_words(source)
     if not src_ids:
         raise DataError("the sentence is blank")
     _check_length(src_ids)
@@ -111,9 +103,9 @@ def attend_pair(loaded: LoadedModel, source: str, target: str | None, options: D
     if target is None:
         [[best, *_]] = search(loaded.model, src, src_mask, options)
         tgt_ids = [token for token in best.tokens if token != EOS]
-        tgt_words = tuple(word_spans(tokenizers.target.pieces(tgt_ids)))
+        tgt_words = tokenizers.target.decode_words(tgt_ids)
     else:
-        tgt_ids, tgt_words = encode_words(tokenizers.target, target)
+        tgt_ids, tgt_words = tokenizers.target.encode_words(target)
     _check_length(tgt_ids)
     tgt_in = torch.tensor([[BOS, *tgt_ids]], device=device)
     maps = loaded.model.maps(src, src_mask, tgt_in)
@@ -122,8 +114,8 @@ def attend_pair(loaded: LoadedModel, source: str, target: str | None, options: D
     return AttendedPair(
         source=(*tokenizers.source.pieces(src_ids), END),
         target=(*tokenizers.target.pieces(tgt_ids), END),
-        source_words=src_words,
-        target_words=tgt_words,
+        source_words=tuple(src_words),
+        target_words=tuple(tgt_words),
         cross=maps.cross[:, 0].cpu().numpy(),
         encoder=None if maps.encoder is None else maps.encoder[:, 0].cpu().numpy(),
         decoder=None if maps.decoder is None else maps.decoder[:, 0].cpu().numpy(),
@@ -140,7 +132,7 @@ def word_attention(loaded: LoadedModel, source: str, target: str) -> WordAttenti
     if loaded.config.arch == "gru" or not source.strip() or not target.strip():
         return None
     sides = ((loaded.tokenizers.source, source), (loaded.tokenizers.target, target))
-    if max(len(encode_words(tokenizer, text)[0]) for tokenizer, text in sides) > READABLE:
+    if max(len(tokenizer.encode(text)) for tokenizer, text in sides) > READABLE:
         return None
     pair = attend_pair(loaded, source, target, DecodingOptions())
     return words_of(pair, pair.alignment())
@@ -153,21 +145,6 @@ def _candidates(loaded: LoadedModel, logits: torch.Tensor) -> tuple[tuple[tuple[
         tuple(zip(names, probabilities, strict=True))
         for names, probabilities in zip(pieces, best.values.exp().tolist(), strict=True)
     )
-
-
-def encode_words(tokenizer: Tokenizer, text: str) -> tuple[list[int], Spans]:
-    """Ids of the words of a text, each encoded by itself, and which of them are those of each word.
-
-    A word is what `str.split` says it is, whatever the tokenizer takes for a space; one of which it leaves nothing
-    is an unknown piece.
-    """
-    tokens: list[int] = []
-    spans = []
-    for ids in tokenizer.encode_batch(text.split()):
-        start = len(tokens)
-        tokens += ids or [UNK]
-        spans.append((start, len(tokens)))
-    return tokens, tuple(spans)
 
 
 def _check_length(ids: list[int]) -> None:

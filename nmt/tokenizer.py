@@ -6,6 +6,7 @@ translation cannot differ. Ids 0 to 3 are PAD, UNK, BOS, EOS; they never come ou
 
 import functools
 import io
+import itertools
 import re
 import tempfile
 import unicodedata
@@ -13,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import sentencepiece
 
@@ -38,7 +39,17 @@ _SEED_WORDS: Final = 100_000  # most frequent words that seeds are counted in
 _LONGEST_WORD: Final = 32
 _NORMALISED_AT_ONCE: Final = 10_000
 
+_WORD = re.compile(r"\S+")
+
 sentencepiece.set_min_log_level(3)  # its chatter goes to stderr, past every handler
+
+
+class Word(NamedTuple):
+    """A word of a text, as `str.split` has them, and its pieces: from `start` up to `end`, which may be none."""
+
+    text: str
+    start: int
+    end: int
 
 
 class Tokenizer:
@@ -101,6 +112,29 @@ class Tokenizer:
         text: str = self._processor.decode([int(i) for i in ids if i >= _FIRST_PIECE])
         return printable(text)
 
+    def encode_words(self, text: str) -> tuple[list[int], list[Word]]:
+        """`encode(text)`, and which pieces make each word.
+
+        What the tokenizer leaves out gives a word without pieces, and what it takes for a space ends no word.
+        """
+        ids = self.encode(text)
+        found = list(_WORD.finditer(text))
+        alone = self.encode_batch([word[0] for word in found])
+        if [i for word in alone for i in word] == ids:
+            ends = list(itertools.accumulate(map(len, alone)))
+        else:  # a character that is no letter beside others: what is encoded up to the end of each word
+            ends = [min(len(ids), len(self.encode(text[: word.end()]))) for word in found[:-1]] + [len(ids)]
+        return ids, _words([word[0] for word in found], ends)
+
+    def decode_words(self, ids: Sequence[int]) -> list[Word]:
+        """The words of `decode(ids)`, and which pieces make each."""
+        words = self.decode(ids).split()
+        begun = [len(self.decode(ids[: k + 1]).split()) for k in range(len(ids))]
+        for k in range(len(ids) - 2, -1, -1):
+            if self._processor.id_to_piece(int(ids[k])) == "\u2581":  # a space is seen only by what comes after it
+                begun[k] = begun[k + 1]
+        return _words(words, [sum(count <= k + 1 for count in begun) for k in range(len(words))])
+
     def vocabulary(self) -> list[str]:
         """Every piece by id, exactly as the model has it."""
         return [self._processor.id_to_piece(i) for i in range(self.vocab_size)]
@@ -108,6 +142,12 @@ class Tokenizer:
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The piece of each id, special ones included, as SentencePiece writes it ("▁" for a space)."""
         return [printable(self._processor.id_to_piece(int(i))) for i in ids]
+
+
+def _words(texts: Sequence[str], ends: Sequence[int]) -> list[Word]:
+    """Words of these ends, none before the end of the last."""
+    ends = list(itertools.accumulate(ends, max))
+    return [Word(text, start, end) for text, start, end in zip(texts, [0, *ends], ends, strict=False)]
 
 
 def _clean(text: str) -> str:

@@ -1,8 +1,8 @@
 """Text in, translations out: encode, search, decode, restore the order. Loads no torch."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from nmt.config import DecodingOptions
 from nmt.decoding.hypothesis import Hypothesis
@@ -22,6 +22,15 @@ MAX_PIECE_CHARACTERS: Final = 16
 
 RETRY_NGRAM: Final = 4
 """A line whose translation is empty or looping is translated once more with no so long n-gram twice."""
+
+
+class Part(NamedTuple):
+    """What is translated at a time."""
+
+    text: str
+    """As it stands in the line."""
+    tokens: tuple[int, ...]
+    """Without EOS."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +56,8 @@ class Translation:
     """What became of one line."""
 
     source: str
-    parts: tuple[tuple[int, ...], ...]
-    """Source tokens, without EOS, of what was translated at a time: one part for all but very long lines."""
+    parts: tuple[Part, ...]
+    """What was translated at a time: one part for all but very long lines, none of a blank one."""
     candidates: tuple[Candidate, ...]
     """The n best, best first; a single empty one for a blank line."""
     source_cut: bool
@@ -71,7 +80,7 @@ class Translation:
     @property
     def source_tokens(self) -> tuple[int, ...]:
         """Source tokens of all parts."""
-        return tuple(token for part in self.parts for token in part)
+        return tuple(token for part in self.parts for token in part.tokens)
 
     @property
     def stopped(self) -> bool:
@@ -128,19 +137,13 @@ class Translator:
     def translate(self, lines: Sequence[str], progress: Progress | None = None) -> list[Translation]:
         """One translation a line, in order. A blank line gives a blank one and never meets the model."""
         sources = self._encode(lines)
-        distinct = list(dict.fromkeys(part for parts, _ in sources for part in parts))
+        distinct = list(dict.fromkeys(ids for parts, _ in sources for _, ids in parts))
         found = dict(zip(distinct, self.engine.search(distinct, self.options, progress), strict=True))
         failed = {part: found[part] for part in distinct if self._failed(part, found[part])} if self.retry else {}
         better = self._retry(failed)
         found |= better
         return [
-            self._assemble(
-                line,
-                parts,
-                [found[part] for part in parts],
-                source_cut=cut,
-                retried=not better.keys().isdisjoint(parts),
-            )
+            self._assemble(line, parts, [found[ids] for _, ids in parts], source_cut=cut, again=better.keys())
             for line, (parts, cut) in zip(lines, sources, strict=True)
         ]
 
@@ -168,31 +171,31 @@ class Translator:
 
     # -- encoding ------------------------------------------------------------------------------------------
 
-    def _encode(self, lines: Sequence[str]) -> list[tuple[tuple[tuple[int, ...], ...], bool]]:
-        """Parts of each line as token ids, none for a blank one, and whether its end was cut off."""
+    def _encode(self, lines: Sequence[str]) -> list[tuple[tuple[Part, ...], bool]]:
+        """Parts of each line, none for a blank one, and whether its end was cut off."""
         longest = self.max_line_characters
         texts = ["" if is_blank(line) else line if len(line) <= longest else line.lstrip()[:longest] for line in lines]
         encoded = self.tokenizers.source.encode_batch(texts)
-        sources: list[tuple[tuple[tuple[int, ...], ...], bool]] = []
+        sources: list[tuple[tuple[Part, ...], bool]] = []
         for line, text, ids in zip(lines, texts, encoded, strict=True):
             too_long = bool(text) and len(text) < len(line.strip())
             if len(ids) > self.max_source_tokens or too_long:
                 sources.append(self._encode_parts(text, too_long=too_long))
             else:
-                sources.append(((tuple(ids),) if ids else (), False))
+                sources.append(((Part(text, tuple(ids)),) if ids else (), False))
         return sources
 
-    def _encode_parts(self, text: str, *, too_long: bool) -> tuple[tuple[tuple[int, ...], ...], bool]:
+    def _encode_parts(self, text: str, *, too_long: bool) -> tuple[tuple[Part, ...], bool]:
         encode = self.tokenizers.source.encode
         pieces = split_text(text, lambda piece: len(encode(piece)), self.max_source_tokens)
-        parts: list[tuple[int, ...]] = []
+        parts: list[Part] = []
         total = 0
-        for ids in self.tokenizers.source.encode_batch(pieces):
+        for piece, ids in zip(pieces, self.tokenizers.source.encode_batch(pieces), strict=True):
             total += len(ids)
             if total > self.max_line_tokens:
                 return tuple(parts), True
             if ids:
-                parts.append(tuple(ids))
+                parts.append(Part(piece, tuple(ids)))
         return tuple(parts), too_long
 
     # -- decoding ------------------------------------------------------------------------------------------
@@ -200,13 +203,16 @@ class Translator:
     def _assemble(
         self,
         line: str,
-        parts: tuple[tuple[int, ...], ...],
+        parts: tuple[Part, ...],
         found: Sequence[list[Hypothesis]],
         *,
         source_cut: bool,
-        retried: bool,
+        again: Set[tuple[int, ...]],
     ) -> Translation:
-        """Candidate i of a line joins candidate i of every part (the last where a part has fewer)."""
+        """Candidate i of a line joins candidate i of every part (the last where a part has fewer).
+
+        `again` holds the tokens of parts that were translated once more.
+        """
         ranks = max(map(len, found), default=1)
         candidates = tuple(
             self._candidate(tuple(hypotheses[min(rank, len(hypotheses) - 1)] for hypotheses in found))
@@ -218,8 +224,8 @@ class Translator:
             parts=parts,
             candidates=candidates,
             source_cut=source_cut,
-            retried=retried,
-            looping=loops and not is_looping([token for part in parts for token in part]),
+            retried=any(part.tokens in again for part in parts),
+            looping=loops and not is_looping([token for part in parts for token in part.tokens]),
         )
 
     def _candidate(self, parts: tuple[Hypothesis, ...]) -> Candidate:

@@ -18,36 +18,26 @@ from nmt.alignment import (
     score_alignments,
     symmetrisation,
     symmetrise,
-    word_links,
-    word_spans,
 )
 from nmt.errors import DataError, UsageError
-
-
-def test_pieces_belong_to_the_word_that_began_last() -> None:
-    assert word_spans(["▁la", "▁gar", "e", "▁?"]) == [(0, 1), (1, 3), (3, 4)]
-    assert word_spans(["gar", "e"]) == [(0, 2)]
-    assert word_spans([]) == []
-
-
-@pytest.mark.parametrize(
-    ("pieces", "words"), [(["▁", "gare"], 1), (["▁la", "▁", "gare"], 2), (["▁la", "▁", "▁gare"], 2), (["▁la", "▁"], 1)]
-)
-def test_there_are_as_many_spans_as_words(pieces: list[str], words: int) -> None:
-    assert len("".join(pieces).replace("▁", " ").split()) == len(word_spans(pieces)) == words
-
-
-def test_links_of_a_hypothesis_leave_the_end_out() -> None:
-    weights = np.array([[0.1, 0.8, 0.1], [0.7, 0.2, 0.1], [0.1, 0.1, 0.8]])
-    assert word_links(["▁la", "▁gare"], ["▁the", "▁station"], weights) == ([(1, 0), (0, 1)], 2, 2)
-    assert word_links(["▁la"], [], np.zeros((1, 2))) == ([], 1, 0)
+from nmt.tokenizer import Word
 
 
 def test_a_word_gets_the_sum_and_gives_the_mean_of_its_pieces() -> None:
     weights = np.array([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2], [0.0, 1.0, 0.0]])
-    merged = by_words(weights, [(0, 2), (2, 3)], [(0, 2), (2, 3)])
+    words = [Word("la", 0, 2), Word("gare", 2, 3)]
+    merged = by_words(weights, words, words)
     np.testing.assert_allclose(merged, [[(0.3 + 0.8) / 2, (0.7 + 0.2) / 2], [1.0, 0.0]])
     np.testing.assert_allclose(merged.sum(1), 1.0)
+
+
+def test_a_word_without_pieces_gets_and_gives_nothing() -> None:
+    weights = np.array([[0.4, 0.6], [0.3, 0.7]])
+    words = [Word("la", 0, 1), Word("\ufeff", 1, 1), Word("gare", 1, 2)]
+    merged = by_words(weights, words, words)
+    np.testing.assert_allclose(merged, [[0.4, 0, 0.6], [0, 0, 0], [0.3, 0, 0.7]])
+    assert links(merged) == [(2, 0), (2, 2)]
+    assert by_words(weights, words, []).shape == (0, 3)
 
 
 def test_links_go_to_the_greatest_weight_and_are_written_source_first() -> None:

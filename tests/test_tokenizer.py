@@ -50,6 +50,32 @@ def test_any_ids_are_decoded_to_one_printable_line(tokenizer, ids):
     assert not any(c < " " or "\x7f" <= c < "\xa0" or c in "\u2028\u2029" for c in decoded)
 
 
+@given(st.text(alphabet=st.characters() | st.sampled_from(" \u200b\u00b4\u00ad\ufeff\x1c"), max_size=40))
+def test_words_are_those_of_the_text_and_share_its_pieces_out(tokenizer, text):
+    ids, words = tokenizer.encode_words(text)
+    assert ids == tokenizer.encode(text)
+    assert [word.text for word in words] == text.split()
+    assert [word.start for word in words] == [0, *(word.end for word in words[:-1])][: len(words)]
+    assert not words or words[-1].end == len(ids)
+
+
+@given(st.lists(st.integers(0, 319), max_size=12))
+def test_words_are_those_of_the_decoded_text(tokenizer, ids):
+    words = tokenizer.decode_words(ids)
+    assert [word.text for word in words] == tokenizer.decode(ids).split()
+    assert [word.start for word in words] == [0, *(word.end for word in words[:-1])][: len(words)]
+    assert not words or words[-1].end == len(ids)
+
+
+def test_pieces_of_words(tokenizer):
+    ids, words = tokenizer.encode_words("Le l\u00b4chat \ufeff mange")
+    pieces = ["".join(tokenizer.pieces(ids)[start:end]) for _, start, end in words]
+    assert pieces == ["\u2581Le", "\u2581l\u2581<0xCC><0x81>chat", "", "\u2581mange"]
+    [le, combined, chat, mange] = tokenizer.decode_words(ids)
+    assert [combined.text, chat.text, mange.text] == ["l", "\u0301chat", "mange"]
+    assert (le.end, chat.end) == (combined.start, mange.start)
+
+
 def test_special_ids_add_nothing_and_incomplete_bytes_become_a_replacement_character(tokenizer):
     ids = tokenizer.encode("Le chat")
     assert tokenizer.decode([BOS, *ids, UNK, EOS, PAD]) == "Le chat"

@@ -105,7 +105,7 @@ def test_a_long_line_is_translated_in_parts_sentence_by_sentence() -> None:
 def test_a_long_line_without_spaces_is_translated_in_parts() -> None:
     [translation] = copying(limits={"max_source_tokens": 20}).translate(["gare" * 30])
     assert translation.text.replace(" ", "") == "gare" * 30
-    assert all(len(part) <= 20 for part in translation.parts)
+    assert all(len(part.tokens) <= 20 for part in translation.parts)
 
 
 def test_the_end_of_an_endless_line_is_cut_and_flagged() -> None:

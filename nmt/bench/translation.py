@@ -92,7 +92,7 @@ def _translate(translator: Translator, lines: Sequence[str], device: torch.devic
     seconds = time.perf_counter() - start
     return Timed(
         seconds=seconds,
-        source_tokens=sum(len(part) + 1 for translation in translations for part in translation.parts),
+        source_tokens=sum(len(part.tokens) + 1 for translation in translations for part in translation.parts),
         target_tokens=sum(len(translation.candidates[0].tokens) for translation in translations),
     )
 

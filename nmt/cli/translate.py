@@ -235,20 +235,25 @@ class _Format:
         return f"{line}\t{self._links(translation, candidate)}" if self._tokenizers is not None else line
 
     def _links(self, translation: "Translation", candidate: "Candidate") -> str:
-        """Links between words, those of each part of the line after those of the part before."""
-        from nmt.alignment import pharaoh, word_links
+        """Links between the words of the line and of its translation, as `str.split` has them."""
+        from nmt.alignment import by_words, links, pharaoh
 
         assert self._tokenizers is not None
         found: list[tuple[int, int]] = []
-        source_words = target_words = 0
-        for ids, hypothesis in zip(translation.parts, candidate.parts, strict=True):
+        place = target_words = 0
+        for part, hypothesis in zip(translation.parts, candidate.parts, strict=True):
             if hypothesis.attention is None:
                 raise UsageError("--alignments needs a model with attention")
-            source = self._tokenizers.source.pieces(ids)
-            target = self._tokenizers.target.pieces([token for token in hypothesis.tokens if token != EOS])
-            part, sources, targets = word_links(source, target, hypothesis.attention.numpy())
-            found += [(s + source_words, t + target_words) for s, t in part]
-            source_words, target_words = source_words + sources, target_words + targets
+            place = translation.source.index(part.text, place)
+            before = translation.source[:place]
+            within = bool(before) and not before[-1].isspace()  # a part may begin within a word
+            source_words = len(before.split()) - within
+            place += len(part.text)
+            source = self._tokenizers.source.encode_words(part.text)[1]
+            target = self._tokenizers.target.decode_words([token for token in hypothesis.tokens if token != EOS])
+            between = links(by_words(hypothesis.attention.numpy(), source, target))
+            found += [(s + source_words, t + target_words) for s, t in between]
+            target_words += len(target)
         return pharaoh(found)
 
     def _describe(self, translation: "Translation", candidate: "Candidate") -> dict[str, Any]:

@@ -352,6 +352,14 @@ def test_alignments_follow_the_translation(run) -> None:
         assert targets == list(range(len(text.split())))
 
 
+@pytest.mark.parametrize("text", ["l\u00b4homme est l\u00e0", "a\u200bb c", "la gare \ufeff ici", "la\u00a0gare ?"])
+def test_alignments_count_words_as_the_lines_have_them(run, text: str) -> None:
+    translation, found = run(encoded([text]), "--alignments", "--beam", 1).out.decode().strip("\n").split("\t")
+    links = [tuple(map(int, link.split("-"))) for link in found.split()]
+    assert all(source < len(text.split()) and target < len(translation.split()) for source, target in links)
+    assert links
+
+
 def test_alignments_in_json_and_n_best(run) -> None:
     result = run(encoded(["la gare"]), "--alignments", "--beam", 2, "--n-best", 2, "--json")
     document = json.loads(result.out)
