@@ -10,19 +10,24 @@ from nmt.alignment import Matrix, by_words
 from nmt.batching import pad_source
 from nmt.checkpoint import LoadedModel
 from nmt.config import DecodingOptions
-from nmt.decoding.search import search
 from nmt.decoding.selection import log_probabilities
+from nmt.engines.pytorch import TorchEngine
 from nmt.errors import DataError, UsageError
 from nmt.lines import printable
 from nmt.special import BOS, EOS
 from nmt.tokenizer import Word
+from nmt.translator import Translator
 
 END: Final = "</s>"
 CANDIDATES: Final = 5
 READABLE: Final = 256
-"""Tokens of a side beyond which `word_attention` shows nothing."""
+"""Tokens of a side beyond which nobody could read a picture."""
 LONGEST: Final = 1024
 """Tokens of a side beyond which its maps would fill the memory."""
+
+
+class BlankError(DataError):
+    """A side of a pair has no tokens."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +48,11 @@ class AttendedPair:
     alignment_layer: int
     """Of `cross`: the one that `step` reports, mean over its heads."""
     candidates: tuple[tuple[tuple[str, float], ...], ...]
-    """The most probable pieces at each target position, with their probabilities."""
+    """The most probable pieces at each target position, with their probabilities, if they were asked for."""
+
+    def maps(self) -> dict[str, np.ndarray | None]:
+        """All weights, by what looks where."""
+        return {"cross": self.cross, "encoder": self.encoder, "decoder": self.decoder}
 
     def alignment(self, layer: int | None = None, head: int | None = None) -> Matrix:
         """One matrix (T, S): of a layer (the alignment layer if not given) and head (the mean of all if not given).
@@ -80,33 +89,47 @@ def words_of(pair: AttendedPair, weights: Matrix) -> WordAttention:
 
 
 @torch.inference_mode()
-def attend_pair(loaded: LoadedModel, source: str, target: str | None, options: DecodingOptions) -> AttendedPair:
+def attend_pair(
+    loaded: LoadedModel,
+    source: str,
+    target: str | None,
+    *,
+    beam_size: int = 5,
+    longest: int = LONGEST,
+    candidates: bool = True,
+) -> AttendedPair:
     """The attention behind a translation: of the model's own, or of the one given.
 
     Args:
         loaded: a model with attention.
         source: one sentence.
-        target: its translation; if `None`, the model translates.
-        options: how to search.
+        target: its translation; if `None`, the model translates as `nmt translate` would, but never in parts.
+        beam_size: of that search.
+        longest: tokens of a side, at most.
+        candidates: find the most probable pieces too.
 
     Raises:
         UsageError: the model has no attention.
-        DataError: there is nothing to translate, or more than `LONGEST` tokens.
+        BlankError: there is nothing in a side, or in the model's own translation.
+        DataError: a side is longer than `longest`.
     """
     tokenizers = loaded.tokenizers
     src_ids, src_words = tokenizers.source.encode_words(source)
     if not src_ids:
-        raise DataError("the sentence is blank")
-    _check_length(src_ids)
+        raise BlankError("the sentence is blank")
+    _check_length(src_ids, longest)
     device = next(loaded.model.parameters()).device
     src, src_mask = pad_source([src_ids], device)
     if target is None:
-        [[best, *_]] = search(loaded.model, src, src_mask, options)
-        tgt_ids = [token for token in best.tokens if token != EOS]
+        tgt_ids = _translate(loaded, source, beam_size)
         tgt_words = tokenizers.target.decode_words(tgt_ids)
+        if not tgt_words:
+            raise BlankError("the model's own translation is blank: give one")
     else:
         tgt_ids, tgt_words = tokenizers.target.encode_words(target)
-    _check_length(tgt_ids)
+        if not tgt_ids:
+            raise BlankError("the translation is blank")
+    _check_length(tgt_ids, longest)
     tgt_in = torch.tensor([[BOS, *tgt_ids]], device=device)
     maps = loaded.model.maps(src, src_mask, tgt_in)
     if maps.cross is None:
@@ -120,7 +143,7 @@ def attend_pair(loaded: LoadedModel, source: str, target: str | None, options: D
         encoder=None if maps.encoder is None else maps.encoder[:, 0].cpu().numpy(),
         decoder=None if maps.decoder is None else maps.decoder[:, 0].cpu().numpy(),
         alignment_layer=maps.alignment_layer,
-        candidates=_candidates(loaded, loaded.model(src, src_mask, tgt_in)[0]),
+        candidates=_candidates(loaded, loaded.model(src, src_mask, tgt_in)[0]) if candidates else (),
     )
 
 
@@ -134,7 +157,7 @@ def word_attention(loaded: LoadedModel, source: str, target: str) -> WordAttenti
     sides = ((loaded.tokenizers.source, source), (loaded.tokenizers.target, target))
     if max(len(tokenizer.encode(text)) for tokenizer, text in sides) > READABLE:
         return None
-    pair = attend_pair(loaded, source, target, DecodingOptions())
+    pair = attend_pair(loaded, source, target, candidates=False)
     return words_of(pair, pair.alignment())
 
 
@@ -147,6 +170,14 @@ def _candidates(loaded: LoadedModel, logits: torch.Tensor) -> tuple[tuple[tuple[
     )
 
 
-def _check_length(ids: list[int]) -> None:
-    if len(ids) > LONGEST:
-        raise DataError(f"{len(ids):,} tokens are too many to show their attention: at most {LONGEST:,}")
+def _translate(loaded: LoadedModel, source: str, beam_size: int) -> list[int]:
+    translator = Translator(
+        TorchEngine(loaded.model), loaded.tokenizers, DecodingOptions(beam_size=beam_size), max_source_tokens=LONGEST
+    )
+    [translation] = translator.translate([source])
+    return [token for token in translation.candidates[0].tokens if token != EOS]
+
+
+def _check_length(ids: list[int], longest: int) -> None:
+    if len(ids) > longest:
+        raise DataError(f"{len(ids):,} tokens are too many to show their attention: at most {longest:,}")

@@ -1,4 +1,4 @@
-"""One self-contained page that shows every weight of a pair: no network, safe against hostile text.
+"""One self-contained page that shows every weight of one or more pairs: no network, safe against hostile text.
 
 Everything that comes from text or model stands in one JSON block, with `<`, `>` and `&` escaped, and reaches the
 page as text only; a content security policy forbids whatever else.
@@ -6,44 +6,59 @@ page as text only; a content security policy forbids whatever else.
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any, Final
 
 import numpy as np
 
+from nmt.errors import DataError
 from nmt.page import plain, policy_hash
 
 _DIGITS: Final = 3
+MOST_WEIGHTS: Final = 8_000_000
+"""On a page, which takes some five bytes for each."""
 
 
-def attention_page(
-    *,
-    title: str,
-    source: Sequence[str],
-    target: Sequence[str],
-    maps: Mapping[str, np.ndarray],
-    layer: int,
-    candidates: Sequence[Sequence[tuple[str, float]]],
-) -> str:
-    """The page as HTML.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shown:
+    """One pair of the page."""
 
-    Args:
-        title: what it shows.
-        source: source pieces.
-        target: target pieces.
-        maps: `cross` (L, H, T, S), and where there are `encoder` (L, H, S, S) and `decoder` (L, H, T, T), the columns
-            of which are BOS and the target but for its last piece.
-        layer: of `cross`, shown first.
-        candidates: for each target position the most probable pieces with their probabilities.
+    title: str
+    source: Sequence[str]
+    """Pieces."""
+    target: Sequence[str]
+    maps: Mapping[str, np.ndarray]
+    """`cross` (L, H, T, S), and where there are `encoder` (L, H, S, S) and `decoder` (L, H, T, T), the columns of which
+    are BOS and the target but for its last piece."""
+    layer: int
+    """Of `cross`, shown first."""
+    candidates: Sequence[Sequence[tuple[str, float]]]
+    """For each target position the most probable pieces with their probabilities."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the script reads."""
+        return {
+            "title": plain(self.title),
+            "source": [plain(piece) for piece in self.source],
+            "target": [plain(piece) for piece in self.target],
+            "read": ["<s>", *(plain(piece) for piece in self.target[:-1])],
+            "layer": self.layer,
+            "maps": {kind: np.round(weights.astype(float), _DIGITS).tolist() for kind, weights in self.maps.items()},
+            "candidates": [[[plain(piece), round(p, 4)] for piece, p in step] for step in self.candidates],
+        }
+
+
+def attention_page(pairs: Sequence[Shown]) -> str:
+    """The page as HTML, the first pair shown first.
+
+    Raises:
+        DataError: more weights than `MOST_WEIGHTS`.
     """
-    data = {
-        "source": [plain(piece) for piece in source],
-        "target": [plain(piece) for piece in target],
-        "read": ["<s>", *(plain(piece) for piece in target[:-1])],
-        "layer": layer,
-        "maps": {kind: np.round(weights.astype(float), _DIGITS).tolist() for kind, weights in maps.items()},
-        "candidates": [[[plain(piece), round(p, 4)] for piece, p in step] for step in candidates],
-    }
+    count = sum(weights.size for pair in pairs for weights in pair.maps.values())
+    if count > MOST_WEIGHTS:
+        raise DataError(f"{count:,} weights are too many for a page, at most {MOST_WEIGHTS:,}: fewer or shorter lines")
+    title = pairs[0].title
     policy = f"default-src 'none'; style-src {policy_hash(STYLE)}; script-src {policy_hash(SCRIPT)}; base-uri 'none'"
     return "\n".join(
         [
@@ -58,7 +73,7 @@ def attention_page(
             "</header>",
             '<main><section id="main" tabindex="0" aria-label="attention"></section>',
             '<aside><div id="about" role="status" aria-live="polite"></div><div id="heads"></div></aside></main>',
-            f'<script type="application/json" id="data">{_json(data)}</script>',
+            f'<script type="application/json" id="data">{_json([pair.as_dict() for pair in pairs])}</script>',
             f"<script>{SCRIPT}</script>",
             "</body></html>",
             "",
@@ -74,13 +89,14 @@ def _json(data: Any) -> str:
 
 
 _CONTROLS: Final = """<form id="controls">
+<label class="several">sentence <select id="pair"></select></label>
 <label>attention <select id="kind"></select></label>
 <label>layer <select id="layer"></select></label>
 <label>head <select id="head"></select></label>
 <label>view <select id="view"><option value="matrix">matrix</option>
 <option value="lines">lines</option></select></label>
 <span class="keys"><kbd>↑</kbd> <kbd>↓</kbd> word · <kbd>←</kbd> <kbd>→</kbd> head · <kbd>[</kbd> <kbd>]</kbd> layer
- · <kbd>v</kbd> view</span>
+ · <kbd>v</kbd> view<span class="several"> · <kbd>n</kbd> <kbd>p</kbd> sentence</span></span>
 </form>"""
 
 STYLE: Final = """
@@ -95,26 +111,42 @@ h1 { font-size: 1.05rem; margin: 0 0 .6rem; font-weight: 600; overflow-wrap: any
 form { display: flex; flex-wrap: wrap; gap: .5rem 1.2rem; align-items: center; color: var(--soft); }
 select { font: inherit; color: var(--ink); background: var(--paper); border: 1px solid var(--line);
   border-radius: .3rem; padding: .15rem .3rem; }
+#pair { max-width: 24rem; }
+[hidden] { display: none; }
 kbd { border: 1px solid var(--line); border-radius: .25rem; padding: 0 .3rem; font-size: .8rem; }
-main { display: flex; flex-wrap: wrap; gap: 1.5rem; padding: 1rem 1.5rem; }
-#main { overflow: auto; max-width: 100%; outline-offset: 4px; }
-table { border-collapse: collapse; }
-th { font-weight: 400; }
+main { display: flex; align-items: flex-start; gap: 1.5rem; padding: 1rem 1.5rem; }
+#main { flex: 0 1 auto; min-width: 0; overflow: auto; outline-offset: 2px; scroll-padding: 7rem 2rem 2rem 11rem; }
+aside { flex: 1 0 20rem; overflow: auto; }
+@media (min-width: 60rem) {
+  body { display: flex; flex-direction: column; height: 100vh; }
+  main { flex: 1; min-height: 0; }
+  #main, aside { max-height: 100%; }
+}
+@media (max-width: 60rem) {
+  main { flex-direction: column; align-items: stretch; }
+  #main { max-height: 65vh; }
+  aside { flex: none; }
+}
+table { border-collapse: separate; border-spacing: 0; }
+th { font-weight: 400; background: var(--paper); }
+tr:first-child th { position: sticky; top: 0; z-index: 1; }
+th:first-child { position: sticky; left: 0; }
+tr:first-child th:first-child { z-index: 2; }
 th.column { height: 1px; vertical-align: bottom; padding: 0 0 .3rem; }
 th.column span { writing-mode: vertical-rl; transform: rotate(180deg); white-space: pre; }
 th.row { text-align: right; padding: 0 .6rem 0 0; white-space: pre; cursor: default; }
-td { width: 22px; min-width: 22px; height: 22px; border: 1px solid var(--line); padding: 0; }
+td { width: 22px; min-width: 22px; height: 22px; border: solid var(--line); border-width: 1px 0 0 1px; padding: 0; }
 tr.chosen th.row, th.strong { color: var(--mark); font-weight: 650; }
-tr.chosen td { border-color: var(--mark); }
+tr.chosen td, tr.chosen + tr td { border-top-color: var(--mark); }
 svg text { fill: var(--ink); font-size: 15px; white-space: pre; }
 svg text.chosen { fill: var(--mark); font-weight: 650; }
 svg line { stroke: rgb(var(--cell)); stroke-width: 2.5; }
-aside { flex: 1 1 18rem; min-width: 16rem; }
 #about { min-height: 9.5rem; }
+#about .soft { color: var(--soft); }
 #about b { color: var(--mark); white-space: pre; }
 #about ol { margin: .4rem 0 1rem; padding: 0; list-style: none; }
 #about li { display: flex; gap: .6rem; }
-#about li span { white-space: pre; }
+#about li bdi { white-space: pre; }
 #about .p { width: 4rem; text-align: right; color: var(--soft); font-variant-numeric: tabular-nums; }
 #heads { display: flex; flex-wrap: wrap; gap: .5rem; }
 #heads button { border: 1px solid var(--line); background: none; border-radius: .3rem; padding: .25rem;
@@ -125,11 +157,13 @@ aside { flex: 1 1 18rem; min-width: 16rem; }
 
 SCRIPT: Final = """
 'use strict';
-const data = JSON.parse(document.getElementById('data').textContent);
+const pairs = JSON.parse(document.getElementById('data').textContent);
 const $ = id => document.getElementById(id);
-const state = { kind: 'cross', layer: data.layer, head: -1, row: 0, view: 'matrix' };
+let data = pairs[0];
+const state = { pair: 0, kind: 'cross', layer: data.layer, head: -1, row: 0, view: 'matrix' };
 const names = { cross: 'target to source', encoder: 'within the source', decoder: 'within the target' };
 const seen = piece => piece.replace(/\\u2581/g, ' ').replace(/^ /, '') || '\\u2423';
+const apart = piece => '\\u2068' + seen(piece) + '\\u2069';
 const rowsOf = kind => kind === 'encoder' ? data.source : data.target;
 const columnsOf = kind => kind === 'decoder' ? data.read : data.source;
 const element = (name, text, kind) => {
@@ -150,12 +184,18 @@ function fill(select, options, value) {
   select.value = value;
 }
 function clamp() {
+  state.pair = Math.max(0, Math.min(pairs.length - 1, state.pair));
+  if (data !== pairs[state.pair]) {
+    data = pairs[state.pair]; state.row = 0;
+    document.querySelector('h1').textContent = document.title = data.title;
+  }
   const map = data.maps[state.kind];
   state.layer = Math.max(0, Math.min(map.length - 1, state.layer));
   state.head = map[0].length === 1 ? 0 : Math.max(-1, Math.min(map[0].length - 1, state.head));
   state.row = Math.max(0, Math.min(rowsOf(state.kind).length - 1, state.row));
 }
 function controls() {
+  fill($('pair'), pairs.map((pair, i) => [i, `${i + 1}. ${pair.title}`]), state.pair);
   const map = data.maps[state.kind], heads = map[0].length;
   fill($('kind'), Object.keys(data.maps).map(k => [k, names[k]]), state.kind);
   fill($('layer'), map.map((_, i) => [i, String(i)]), state.layer);
@@ -180,7 +220,7 @@ function matrix(rows, columns, now) {
     now[i].forEach((weight, j) => {
       const cell = element('td');
       cell.style.background = shade(weight);
-      cell.title = `${seen(piece)} \\u2192 ${seen(columns[j])}: ${weight.toFixed(3)}`;
+      cell.title = `${apart(piece)} \\u2192 ${apart(columns[j])}: ${weight.toFixed(3)}`;
       line.append(cell);
     });
     line.addEventListener('mouseenter', () => choose(i));
@@ -218,7 +258,7 @@ function list(entries) {
   const made = element('ol');
   for (const [piece, p] of entries) {
     const item = element('li');
-    item.append(element('span', (100 * p).toFixed(1) + ' %', 'p'), element('span', seen(piece)));
+    item.append(element('span', (100 * p).toFixed(1) + ' %', 'p'), element('bdi', seen(piece)));
     made.append(item);
   }
   return made;
@@ -226,12 +266,15 @@ function list(entries) {
 function about(rows, columns, now) {
   const box = $('about'), row = now[state.row];
   box.replaceChildren();
-  const head = element('div'); head.append(element('b', seen(rows[state.row])), ' looks at');
+  const head = element('div'), name = element('b');
+  name.append(element('bdi', seen(rows[state.row]))); head.append(name, ' looks at');
   const best = row.map((p, j) => [columns[j], p]).sort((a, b) => b[1] - a[1]).slice(0, 4);
   box.append(head, list(best));
   if (state.kind === 'cross') {
-    const terms = best.filter(([, p]) => p >= 0.05).map(([piece, p]) => `${p.toFixed(2)} \u00b7 ${seen(piece)}`);
-    box.append(element('div', 'context = ' + [...terms, '\u2026'].join(' + '), 'soft'));
+    const sum = element('div', 'context = ', 'soft');
+    for (const [piece, p] of best.filter(([, p]) => p >= 0.05))
+      sum.append(`${p.toFixed(2)} \u00b7 `, element('bdi', seen(piece)), ' + ');
+    sum.append('\u2026'); box.append(sum);
   }
   const candidates = state.kind === 'cross' ? data.candidates[state.row] : undefined;
   if (candidates && candidates.length) box.append(element('div', 'most probable here'), list(candidates));
@@ -260,22 +303,27 @@ function picture() {
   about(rows, columns, now);
 }
 function draw() { clamp(); controls(); picture(); overview(); }
+function move(by) { state.row += by; clamp(); picture(); }
 function choose(row) { if (row !== state.row) { state.row = row; picture(); } }
-for (const key of ['kind', 'layer', 'head', 'view'])
+for (const key of ['pair', 'kind', 'layer', 'head', 'view'])
   $(key).addEventListener('change', event => {
     state[key] = key === 'kind' || key === 'view' ? event.target.value : Number(event.target.value); draw();
   });
 $('controls').addEventListener('submit', event => event.preventDefault());
 document.addEventListener('keydown', event => {
   if (event.target.tagName === 'SELECT' || event.ctrlKey || event.altKey || event.metaKey) return;
-  const moves = { ArrowUp: ['row', -1], ArrowDown: ['row', 1], ArrowLeft: ['head', -1], ArrowRight: ['head', 1],
-    '[': ['layer', -1], ']': ['layer', 1] };
-  if (event.key === 'v') state.view = state.view === 'matrix' ? 'lines' : 'matrix';
-  else if (event.key in moves) { const [key, by] = moves[event.key]; state[key] += by; }
+  const moves = { ArrowLeft: ['head', -1], ArrowRight: ['head', 1], '[': ['layer', -1], ']': ['layer', 1],
+    p: ['pair', -1], n: ['pair', 1] };
+  if (event.key === 'ArrowUp') move(-1);
+  else if (event.key === 'ArrowDown') move(1);
+  else if (event.key === 'v') { state.view = state.view === 'matrix' ? 'lines' : 'matrix'; draw(); }
+  else if (event.key in moves) { const [key, by] = moves[event.key]; state[key] += by; draw(); }
   else return;
-  event.preventDefault(); draw();
-  document.querySelector('#main .chosen')?.scrollIntoView({ block: 'nearest' });
+  event.preventDefault();
+  for (const mark of document.querySelectorAll('#main .chosen, #main .strong'))
+    mark.scrollIntoView({ block: 'nearest', inline: 'nearest' });
 });
+for (const part of document.querySelectorAll('.several')) part.hidden = pairs.length === 1;
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', overview);
 draw();
 """

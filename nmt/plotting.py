@@ -1,7 +1,8 @@
 """Figures of plain numbers and strings, as PNG, SVG or PDF, through matplotlib (the extra `plot`)."""
 
 import importlib.util
-from collections.abc import Sequence
+import warnings
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -10,6 +11,7 @@ from nmt.files import atomic_file
 
 FORMATS: Final = ("png", "svg", "pdf")
 DPI: Final = 160
+LONGEST_LABEL: Final = 24
 
 
 class Line(NamedTuple):
@@ -44,7 +46,8 @@ def save_figure(figure: Any, path: Path) -> None:
 
     kind = path.suffix.lower().lstrip(".")
     undated: dict[str, Any] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
-    with atomic_file(path) as file, mpl.rc_context({"svg.hashsalt": "nmt"}):
+    with atomic_file(path) as file, mpl.rc_context({"svg.hashsalt": "nmt"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # `heat_map` tells of them in one line
         figure.savefig(file, format=kind, metadata=undated)
 
 
@@ -71,7 +74,7 @@ def line_plot(path: Path, lines: Sequence[Line], *, x_label: str, y_label: str, 
     save_figure(figure, path)
 
 
-def heat_map(path: Path, weights: Any, columns: Sequence[str], rows: Sequence[str], *, title: str = "") -> None:
+def heat_map(path: Path, weights: Any, columns: Sequence[str], rows: Sequence[str]) -> str:
     """Weights as shades of grey, white for 1: source words above, target words at the left.
 
     Bahdanau et al. 2015, figure 3, https://arxiv.org/abs/1409.0473.
@@ -81,23 +84,52 @@ def heat_map(path: Path, weights: Any, columns: Sequence[str], rows: Sequence[st
         weights: array (rows, columns), from 0 to 1.
         columns: source words.
         rows: target words.
-        title: above, if there is anything to say.
+
+    Returns:
+        Letters that no font of this machine has, drawn as boxes.
     """
+    figure, missing = heat_map_figure(weights, columns, rows)
+    save_figure(figure, path)
+    return missing
+
+
+def heat_map_figure(weights: Any, columns: Sequence[str], rows: Sequence[str]) -> tuple[Any, str]:
+    """The figure of `heat_map`, and the letters that no font has."""
     size = 0.26  # inches a word: small, but readable, however long the sentence is
     longest = max(map(len, [*columns, *rows]), default=1)
-    margin = 0.5 + 0.09 * min(longest, 24)
-    figure, axes = new_figure(margin + size * len(columns) + 0.2, margin + size * len(rows) + (0.4 if title else 0.2))
+    margin = 0.5 + 0.09 * min(longest, LONGEST_LABEL)
+    figure, axes = new_figure(margin + size * len(columns) + 0.2, margin + size * len(rows) + 0.2)
+    families, missing = _families({letter for word in (*columns, *rows) for letter in word})
+    look = {"fontsize": 9, "fontfamily": families}
     axes.imshow(weights, cmap="gray", vmin=0.0, vmax=1.0, aspect="equal", interpolation="nearest")
     axes.xaxis.tick_top()
-    axes.set_xticks(range(len(columns)), [_label(word) for word in columns], rotation=90, fontsize=9)
-    axes.set_yticks(range(len(rows)), [_label(word) for word in rows], fontsize=9)
+    axes.set_xticks(range(len(columns)), [_label(word) for word in columns], rotation=90, **look)
+    axes.set_yticks(range(len(rows)), [_label(word) for word in rows], **look)
     axes.tick_params(length=0)
-    if title:
-        axes.set_title(_label(title, 80), fontsize=10)
-    save_figure(figure, path)
+    return figure, missing
 
 
-def _label(text: str, longest: int = 24) -> str:
+def _families(letters: Set[str]) -> tuple[list[str], str]:
+    """Fonts that have these letters, the usual one first, and the letters that none has."""
+    from matplotlib import font_manager
+
+    def without(path: str, wanted: Set[str]) -> Set[str]:
+        known = font_manager.get_font(path).get_charmap()
+        return {letter for letter in wanted if ord(letter) not in known}
+
+    usual = "DejaVu Sans"  # comes with matplotlib
+    missing = without(font_manager.findfont(usual), letters)
+    families = [usual]
+    fonts = [font for font in font_manager.fontManager.ttflist if "Last Resort" not in font.name]  # that has boxes only
+    for font in fonts if missing else ():
+        left = without(font.fname, missing)
+        if left != missing:
+            families.append(font.name)
+            missing = left
+    return families, "".join(sorted(missing))
+
+
+def _label(text: str) -> str:
     """`text` as a label: no markup of matplotlib's (`$`), not too long."""
-    shortened = text if len(text) <= longest else f"{text[: longest - 1]}…"
+    shortened = text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 1]}…"
     return shortened.replace("$", r"\$")

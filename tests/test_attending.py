@@ -8,7 +8,6 @@ import torch
 
 from nmt.attending import END, attend_pair, word_attention, words_of
 from nmt.checkpoint import LoadedModel, load_model
-from nmt.config import DecodingOptions
 from nmt.errors import DataError, UsageError
 from nmt.models.factory import build_model
 from nmt.models.interface import unroll
@@ -17,7 +16,6 @@ from tests.models.configs import CONFIGS
 from tests.tiny import tiny_model
 
 SOURCE, TARGET = "Deux enfants jouent au parc.", "Two children play in the park."
-OPTIONS = DecodingOptions(beam_size=2, max_length_extra=4, max_length_ratio=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +32,7 @@ def other(loaded: LoadedModel, name: str) -> LoadedModel:
 
 
 def test_maps_of_every_layer_and_head_are_distributions(transformer: LoadedModel) -> None:
-    pair = attend_pair(transformer, SOURCE, TARGET, OPTIONS)
+    pair = attend_pair(transformer, SOURCE, TARGET)
     source, target = len(pair.source), len(pair.target)
     assert pair.cross.shape == (3, 2, target, source)
     assert pair.encoder is not None
@@ -49,7 +47,7 @@ def test_maps_of_every_layer_and_head_are_distributions(transformer: LoadedModel
 @pytest.mark.parametrize("name", ["transformer", "attention", "attention-feeding"])
 def test_the_alignment_is_what_the_steps_report(transformer: LoadedModel, name: str) -> None:
     loaded = other(transformer, name)
-    pair = attend_pair(loaded, SOURCE, TARGET, OPTIONS)
+    pair = attend_pair(loaded, SOURCE, TARGET)
     src = torch.tensor([[*loaded.tokenizers.source.encode(SOURCE), EOS]])
     tgt_in = torch.tensor([[BOS, *loaded.tokenizers.target.encode(TARGET)]])
     with torch.no_grad():
@@ -59,7 +57,7 @@ def test_the_alignment_is_what_the_steps_report(transformer: LoadedModel, name: 
 
 
 def test_a_layer_and_a_head_can_be_chosen(transformer: LoadedModel) -> None:
-    pair = attend_pair(transformer, SOURCE, TARGET, OPTIONS)
+    pair = attend_pair(transformer, SOURCE, TARGET)
     assert pair.alignment(1, 0) == pytest.approx(pair.cross[1, 0])
     assert pair.alignment(0) == pytest.approx(pair.cross[0].mean(0))
     with pytest.raises(UsageError, match="layers 0 to 2"):
@@ -69,13 +67,13 @@ def test_a_layer_and_a_head_can_be_chosen(transformer: LoadedModel) -> None:
 
 
 def test_without_a_translation_the_model_gives_its_own(transformer: LoadedModel) -> None:
-    pair = attend_pair(transformer, SOURCE, None, OPTIONS)
+    pair = attend_pair(transformer, SOURCE, None, beam_size=2)
     assert pair.target[-1] == END
     assert pair.cross.shape[2] == len(pair.target)
 
 
 def test_words_are_those_of_the_text(transformer: LoadedModel) -> None:
-    pair = attend_pair(transformer, SOURCE, TARGET, OPTIONS)
+    pair = attend_pair(transformer, SOURCE, TARGET)
     words = words_of(pair, pair.alignment())
     assert list(words.source) == SOURCE.split()
     assert list(words.target) == TARGET.split()
@@ -88,7 +86,7 @@ def test_words_are_those_of_the_text(transformer: LoadedModel) -> None:
 def test_words_are_counted_as_the_text_has_them_whatever_the_tokenizer_makes_of_them(
     transformer: LoadedModel, text: str
 ) -> None:
-    pair = attend_pair(transformer, text, text, OPTIONS)
+    pair = attend_pair(transformer, text, text)
     words = words_of(pair, pair.alignment())
     assert words.weights.shape == (len(text.split()), len(text.split()))
     assert list(words.source) == list(words.target) == text.split()
@@ -96,15 +94,17 @@ def test_words_are_counted_as_the_text_has_them_whatever_the_tokenizer_makes_of_
 
 def test_what_would_fill_the_memory_is_refused(transformer: LoadedModel) -> None:
     with pytest.raises(DataError, match="too many to show"):
-        attend_pair(transformer, "la gare " * 1000, TARGET, OPTIONS)
+        attend_pair(transformer, "la gare " * 1000, TARGET)
     assert word_attention(transformer, "la gare " * 200, TARGET) is None
 
 
 def test_a_model_without_attention_has_nothing_to_show(transformer: LoadedModel) -> None:
     with pytest.raises(UsageError, match="has no attention to show"):
-        attend_pair(other(transformer, "gru"), SOURCE, TARGET, OPTIONS)
+        attend_pair(other(transformer, "gru"), SOURCE, TARGET)
 
 
 def test_a_blank_sentence_is_refused(transformer: LoadedModel) -> None:
-    with pytest.raises(DataError, match="blank"):
-        attend_pair(transformer, "  ", None, OPTIONS)
+    with pytest.raises(DataError, match="the sentence is blank"):
+        attend_pair(transformer, "  ", None)
+    with pytest.raises(DataError, match="the translation is blank"):
+        attend_pair(transformer, SOURCE, "\u200b")

@@ -1,9 +1,9 @@
 """`nmt attend`: what a model looked at."""
 
 import os
+import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -14,7 +14,7 @@ from nmt.config import LARGEST_BEAM
 from nmt.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from nmt.alignment import Gold, Link, Matrix, Symmetrisation
+    from nmt.alignment import Matrix, Symmetrisation
     from nmt.attending import AttendedPair
     from nmt.checkpoint import LoadedModel
 
@@ -22,6 +22,8 @@ SHADES: Final = " \u2591\u2592\u2593\u2588"
 """From no weight to all of it."""
 HEADER: Final = 12
 """Letters of a source word above its column."""
+MIN_COLUMNS: Final = 8
+"""Source words side by side, however narrow the terminal is."""
 
 
 def attend(
@@ -34,13 +36,21 @@ def attend(
     target: Annotated[
         str | None, typer.Option("--target", help="Its translation; if not given, the model translates.")
     ] = None,
-    src: Annotated[Path | None, typer.Option("--src", help="File of source lines, with --ref.")] = None,
-    ref: Annotated[Path | None, typer.Option("--ref", help="File of their translations, line by line.")] = None,
+    src: Annotated[Path | None, typer.Option("--src", help="File of sentences instead of one.")] = None,
+    ref: Annotated[
+        Path | None,
+        typer.Option("--ref", help="File of their translations, line by line; if not given, the model translates."),
+    ] = None,
     gold: Annotated[
         Path | None, typer.Option("--gold", help="Links people made: 0-0 1-2 sure, 3?4 possible; a line a pair.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Page or picture to write: FILE.html, .png, .svg or .pdf.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Page or picture to write: FILE.html, .png, .svg or .pdf; of --src a picture a line, FILE-1.png ...",
+        ),
     ] = None,
     symmetrise: Annotated[
         str | None,
@@ -50,8 +60,10 @@ def attend(
         Path | None,
         typer.Option("--reverse", help="Model of the other direction to symmetrise with, by its alignment layer."),
     ] = None,
-    layer: Annotated[int | None, typer.Option("--layer", help="Decoder layer, from 0.")] = None,
-    head: Annotated[int | None, typer.Option("--head", help="Head, from 0; all together if not given.")] = None,
+    layer: Annotated[
+        int | None, typer.Option("--layer", help="Decoder layer, from 0; the model's alignment layer if not given.")
+    ] = None,
+    head: Annotated[int | None, typer.Option("--head", help="Head, from 0; the mean of all if not given.")] = None,
     subwords: Annotated[bool, typer.Option("--subwords", help="Show pieces instead of words.")] = False,
     beam: Annotated[
         int | None,
@@ -67,6 +79,7 @@ def attend(
         nmt attend "Où est la gare ?"
         nmt attend -m checkpoints/demo "Un homme marche." --target "A man walks." -o man.png
         nmt attend "Je ne sais pas." -o page.html
+        nmt attend --src test.fr -o page.html
         nmt attend --src test.fr --ref test.en > test.align
         nmt attend --src dev.fr --ref dev.en --gold dev.align
 
@@ -76,22 +89,27 @@ def attend(
     weight; --symmetrise joins these with links the other way: those of a model that was trained in the other
     direction (--reverse), or from each source word to the target word that gives it the greatest weight.
     """
-    if (src is None) != (ref is None):
-        raise UsageError("--src and --ref go together (for the model's own translations: nmt translate --alignments)")
     if (sentence is None) == (src is None):
-        raise UsageError("give a sentence, or --src and --ref")
-    if beam is not None and (src is not None or target is not None):
+        raise UsageError("give a sentence, or --src")
+    if ref is not None and src is None:
+        raise UsageError("--ref needs --src")
+    if src is not None and ref is None and out is None:
+        raise UsageError("--src needs --ref, or -o (for links to the model's own words: nmt translate --alignments)")
+    if beam is not None and (ref is not None or target is not None):
         raise UsageError("--beam is for the model's own translation: leave it out where one is given")
-    if gold is not None and src is None:
-        raise UsageError("--gold needs --src and --ref")
-    if src is None and symmetrise is not None:
-        raise UsageError("--symmetrise needs --src and --ref")
+    if src is not None and target is not None:
+        raise UsageError("--target is for one sentence: for a file give --ref")
+    if (gold is not None or symmetrise is not None) and (ref is None or out is not None):
+        name = "--gold" if gold is not None else "--symmetrise"
+        raise UsageError(f"{name} needs --src and --ref, and no -o")
     if reverse is not None and symmetrise is None:
         raise UsageError("--reverse needs --symmetrise")
-    if src is not None and (out is not None or target is not None or subwords):
-        raise UsageError("--output, --target and --subwords are for one sentence")
+    if src is not None and subwords and out is None:
+        raise UsageError("--subwords is for what is shown: links are between words")
     if gold is not None and not (layer is None and head is None):
         raise UsageError("--gold shows every layer and head: leave --layer and --head out")
+    if src is not None and out is not None and json_output:
+        raise UsageError("--json is for links and scores: leave -o out")
     page = out is not None and out.suffix.lower() == ".html"
     if page and (subwords or layer is not None or head is not None):
         raise UsageError("a page shows pieces, every layer and head: leave --subwords, --layer and --head out")
@@ -101,31 +119,70 @@ def attend(
         check_plot(out, "--output")
     method = _method(symmetrise)
     loaded = _load(model)
-    if src is not None and ref is not None:
-        pairs = _Pairs(loaded, src, ref, method, None if reverse is None else _load_reverse(reverse, loaded))
+    if src is not None and out is None:
+        from nmt.cli.attend_links import Pairs
+
+        assert ref is not None
+        back = None if reverse is None else _load_reverse(reverse, loaded)
+        pairs = Pairs(loaded, src, ref, method, back)
         if gold is None:
             pairs.print_links(layer, head, json_output=json_output)
         else:
             pairs.print_scores(gold, json_output=json_output)
         return
-    assert sentence is not None
-    if sentence == "-":
-        sentence = _only_line()
-    from nmt.attending import attend_pair, words_of
-    from nmt.config import DecodingOptions
-
-    pair = attend_pair(loaded, sentence, target, DecodingOptions(beam_size=beam or 5))
-    weights = pair.alignment(layer, head)
-    words = words_of(pair, weights)
-    shown = _Shown(pair.source, pair.target, weights) if subwords else _Shown(words.source, words.target, words.weights)
+    if src is not None:
+        sources, targets = _read(src, ref)
+    else:
+        assert sentence is not None
+        sources, targets = [_only_line() if sentence == "-" else sentence], [target]
+    shown = _attended(loaded, sources, targets, beam or 5, drawn=out is not None)
+    matrices = [_Matrix(pair, pair.alignment(layer, head), subwords=subwords) for pair in shown.values()]
     if out is not None and page:
-        _write_page(out, pair)
+        _write_page(out, [(sources[number], pair) for number, pair in shown.items()])
     elif out is not None:
-        shown.draw(out)
-    if json_output:
-        shown.print_json(words.weights)
+        for number, matrix in zip(shown, matrices, strict=True):
+            matrix.draw(out if src is None else out.with_stem(f"{out.stem}-{number + 1}"))
+    if src is None and json_output:
+        matrices[0].print_json()
     elif out is None:
-        shown.print()
+        matrices[0].print()
+
+
+def _read(src: Path, ref: Path | None) -> tuple[list[str], list[str | None]]:
+    from nmt.lines import read_text_lines
+
+    sources = read_text_lines(src)
+    if ref is None:
+        return sources, [None] * len(sources)
+    targets = read_text_lines(ref)
+    if len(sources) != len(targets):
+        raise DataError(f"{src} has {len(sources)} lines, {ref} has {len(targets)}")
+    return sources, list(targets)
+
+
+def _attended(
+    loaded: "LoadedModel", sources: Sequence[str], targets: Sequence[str | None], beam: int, *, drawn: bool
+) -> "dict[int, AttendedPair]":
+    """The pairs by their number, without blank lines where there are several."""
+    from nmt.attending import LONGEST, READABLE, BlankError, attend_pair
+
+    shown: dict[int, AttendedPair] = {}
+    longest = READABLE if drawn else LONGEST
+    several = len(sources) > 1
+    with console.progress_bar("attending") as show:
+        for number, (source, target) in enumerate(zip(sources, targets, strict=True)):
+            try:
+                shown[number] = attend_pair(loaded, source, target, beam_size=beam, longest=longest)
+            except BlankError:
+                if not several:
+                    raise
+            except DataError as error:
+                raise (DataError(f"line {number + 1}: {error}") if several else error) from error
+            if show is not None:
+                show(number + 1, len(sources))
+    if not shown:
+        raise DataError("there is no text to show")
+    return shown
 
 
 def _load(model: Path | None) -> "LoadedModel":
@@ -155,18 +212,22 @@ def _load_reverse(path: Path, loaded: "LoadedModel") -> "LoadedModel":
     return reverse
 
 
-def _write_page(out: Path, pair: "AttendedPair") -> None:
-    from nmt.attention_page import attention_page
+def _write_page(out: Path, pairs: "Sequence[tuple[str, AttendedPair]]") -> None:
+    from nmt.attention_page import Shown, attention_page
     from nmt.files import atomic_file
 
-    maps = {"cross": pair.cross, "encoder": pair.encoder, "decoder": pair.decoder}
     page = attention_page(
-        title="".join(pair.source[:-1]).replace("\u2581", " ").strip(),
-        source=pair.source,
-        target=pair.target,
-        maps={kind: weights for kind, weights in maps.items() if weights is not None},
-        layer=pair.alignment_layer,
-        candidates=pair.candidates,
+        [
+            Shown(
+                title=" ".join(text.split()),
+                source=pair.source,
+                target=pair.target,
+                maps={kind: weights for kind, weights in pair.maps().items() if weights is not None},
+                layer=pair.alignment_layer,
+                candidates=pair.candidates,
+            )
+            for text, pair in pairs
+        ]
     )
     with atomic_file(out) as file:
         file.write(page.encode())
@@ -183,41 +244,60 @@ def _only_line() -> str:
     return lines[0]
 
 
-class _Shown:
-    """One matrix of weights with the words at its sides."""
+class _Matrix:
+    """One matrix of weights with what stands at its sides: words, or pieces."""
 
-    def __init__(self, columns: Sequence[str], rows: Sequence[str], weights: "Matrix") -> None:
-        self.columns, self.rows, self.weights = columns, rows, weights
+    def __init__(self, pair: "AttendedPair", weights: "Matrix", *, subwords: bool) -> None:
+        from nmt.attending import words_of
+
+        self.columns: Sequence[str] = pair.source
+        self.rows: Sequence[str] = pair.target
+        self.weights = weights
+        if not subwords:
+            words = words_of(pair, weights)
+            self.columns, self.rows, self.weights = words.source, words.target, words.weights
 
     def draw(self, out: Path) -> None:
         from nmt.plotting import heat_map
 
-        heat_map(out, self.weights, self.columns, self.rows)
+        unknown = heat_map(out, self.weights, self.columns, self.rows)
         console.note(f"{out}: {len(self.rows)} target words by {len(self.columns)} source words")
+        if unknown:
+            console.warn(f"{out}: no font here has {unknown}: drawn as boxes")
 
-    def print_json(self, words: "Matrix") -> None:
+    def print_json(self) -> None:
         from nmt.alignment import links, pharaoh
 
         document: dict[str, Any] = {
-            "schema": 1,
             "source": list(self.columns),
             "target": list(self.rows),
             "weights": [[round(float(weight), 6) for weight in row] for row in self.weights],
-            "alignment": pharaoh(links(words)),
+            "alignment": pharaoh(links(self.weights)),
         }
-        print(console.json_text(document))
+        print(console.json_text({"schema": 1, **document}))
 
     def print(self) -> None:
-        """Two characters a source word, its letters standing above."""
+        """Two cells a source word, its letters standing above; as many words at a time as the terminal is wide."""
+        from rich.cells import cell_len
+
         labels = [console.visible(word) for word in self.rows]
-        margin = max(map(len, labels), default=0)
         heads = [console.visible(word)[:HEADER] for word in self.columns]
-        depth = max(map(len, heads), default=0)
-        for line in range(depth):
-            letters = [head[line - depth + len(head)] if line >= depth - len(head) else " " for head in heads]
-            print((" " * (margin + 1) + " ".join(letters)).rstrip())
-        for label, row in zip(labels, self.weights, strict=True):
-            print(f"{label.rjust(margin)} " + "".join(_block(float(weight)) for weight in row))
+        margin = max(map(cell_len, labels), default=0)
+        room = (shutil.get_terminal_size().columns - margin - 1) // 2 if sys.stdout.isatty() else len(heads)
+        for start in range(0, len(heads), max(MIN_COLUMNS, room)):
+            block = slice(start, start + max(MIN_COLUMNS, room))
+            if start:
+                print()
+            depth = max(map(len, heads[block]))
+            for line in range(depth):
+                letters = [
+                    head[line - depth + len(head)] if line >= depth - len(head) else " " for head in heads[block]
+                ]
+                cells = (letter + " " * (2 - cell_len(letter)) for letter in letters)
+                print((" " * (margin + 1) + "".join(cells)).rstrip())
+            for label, row in zip(labels, self.weights, strict=True):
+                shades = "".join(_block(float(weight)) for weight in row[block])
+                print(f"{' ' * (margin - cell_len(label))}{label} {shades}")
 
 
 def _block(weight: float) -> str:
@@ -225,116 +305,3 @@ def _block(weight: float) -> str:
     if sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
         return f"\x1b[48;5;{232 + round(23 * min(1.0, weight))}m  \x1b[0m"
     return 2 * SHADES[min(len(SHADES) - 1, int(weight * (len(SHADES) - 1) + 0.7))]
-
-
-def _read(src: Path, ref: Path) -> tuple[list[str], list[str]]:
-    from nmt.lines import read_text_lines
-
-    sources, targets = read_text_lines(src), read_text_lines(ref)
-    if len(sources) != len(targets):
-        raise DataError(f"{src} has {len(sources)} lines, {ref} has {len(targets)}")
-    return sources, targets
-
-
-def _attend_all(loaded: "LoadedModel", sources: Sequence[str], targets: Sequence[str]) -> "list[AttendedPair | None]":
-    """One a pair; `None` where a side is blank."""
-    from nmt.attending import attend_pair
-    from nmt.config import DecodingOptions
-
-    pairs: list[AttendedPair | None] = []
-    with console.progress_bar("attending") as show:
-        for number, (source, target) in enumerate(zip(sources, targets, strict=True), 1):
-            if not source.split() or not target.split():
-                pairs.append(None)
-            else:
-                try:
-                    pair = attend_pair(loaded, source, target, DecodingOptions())
-                except DataError as error:
-                    raise DataError(f"pair {number}: {error}") from error
-                pairs.append(replace(pair, encoder=None, decoder=None, candidates=()))  # a whole file is kept
-            if show is not None:
-                show(number, len(sources))
-    return pairs
-
-
-class _Pairs:
-    """Pairs of two files, attended to; blank ones have no links."""
-
-    def __init__(
-        self,
-        loaded: "LoadedModel",
-        src: Path,
-        ref: Path,
-        method: "Symmetrisation | None",
-        reverse: "LoadedModel | None",
-    ) -> None:
-        self.src, self.ref, self.method = src, ref, method
-        self.sources, self.targets = _read(src, ref)
-        self.pairs = _attend_all(loaded, self.sources, self.targets)
-        self.back = None if reverse is None else _attend_all(reverse, self.targets, self.sources)
-
-    def links(self, layer: int | None, head: int | None) -> "list[list[Link]]":
-        """Of each pair, by one layer and head."""
-        from nmt.alignment import links, links_back, symmetrise
-        from nmt.attending import words_of
-
-        found: list[list[Link]] = []
-        for number, pair in enumerate(self.pairs):
-            weights = None if pair is None else words_of(pair, pair.alignment(layer, head)).weights
-            if weights is None or self.method is None:
-                found.append([] if weights is None else links(weights))
-                continue
-            other = None if self.back is None else self.back[number]
-            if other is None:
-                backward = links_back(weights)
-            else:
-                backward = [(source, target) for target, source in links(words_of(other, other.alignment()).weights)]
-            found.append(symmetrise(links(weights), backward, self.method))
-        return found
-
-    def print_links(self, layer: int | None, head: int | None, *, json_output: bool) -> None:
-        from nmt.alignment import pharaoh
-
-        lines = [pharaoh(found) for found in self.links(layer, head)]
-        if json_output:
-            console.print_json({"pairs": len(lines), "symmetrised": self.method, "alignments": lines})
-        else:
-            for line in lines:
-                print(line)
-
-    def print_scores(self, gold: Path, *, json_output: bool) -> None:
-        from nmt.alignment import diagonal, read_gold, score_alignments
-
-        truth: list[Gold] = read_gold(gold)
-        if len(truth) != len(self.sources):
-            raise DataError(f"{gold} has {len(truth)} lines, {self.src} has {len(self.sources)}")
-        first = next((pair for pair in self.pairs if pair is not None), None)
-        if first is None:
-            raise DataError(f"{self.src} and {self.ref} hold no text")
-        layers, heads = first.cross.shape[:2]
-        found = {}
-        for layer in range(layers):
-            found[f"layer {layer}"] = self.links(layer, None)
-            for head in range(heads) if heads > 1 else ():
-                found[f"layer {layer}, head {head}"] = self.links(layer, head)
-        lengths = [(len(s.split()), len(t.split())) for s, t in zip(self.sources, self.targets, strict=True)]
-        found["diagonal"] = [diagonal(*both) if all(both) else [] for both in lengths]
-        scores = {name: score_alignments(candidates, truth) for name, candidates in found.items()}
-        if json_output:
-            figures = {
-                name: {
-                    "aer": score.error_rate,
-                    "precision": score.precision,
-                    "recall": score.recall,
-                    "links": score.links,
-                }
-                for name, score in scores.items()
-            }
-            console.print_json({"pairs": len(self.pairs), "symmetrised": self.method, "alignments": figures})
-            return
-        rows = [("attention", "AER", "precision", "recall", "links")]
-        rows += [
-            (name, f"{s.error_rate:.1f}", f"{s.precision:.1f}", f"{s.recall:.1f}", f"{s.links:,}")
-            for name, s in scores.items()
-        ]
-        console.table(rows, right=frozenset({1, 2, 3, 4}))

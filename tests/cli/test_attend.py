@@ -1,7 +1,10 @@
 import io
 import json
+import re
+import sys
 
 import pytest
+from rich.cells import cell_len
 
 from tests.tiny import tiny_model
 
@@ -33,6 +36,47 @@ def test_a_picture_is_drawn(nmt, model, tmp_path, suffix):
     assert out.read_bytes()[:4] in (b"\x89PNG", b"<?xm", b"%PDF")
 
 
+def test_a_file_gives_a_page_of_its_sentences_or_a_picture_of_each(nmt, model, corpus):
+    files = ["--src", corpus / "text.fr", "--ref", corpus / "text.en"]
+    assert nmt("attend", "-m", model, *files, "-o", corpus / "page.html").code == 0
+    assert [pair["title"] for pair in pairs_of(corpus / "page.html")] == ["La gare.", "Un homme marche."]
+    assert nmt("attend", "-m", model, *files, "-o", corpus / "map.png").code == 0
+    assert sorted(path.name for path in corpus.glob("*.png")) == ["map-1.png", "map-3.png"]
+
+
+def pairs_of(page):
+    return json.loads(re.search(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8"))[1])
+
+
+def test_without_translations_the_model_makes_them(nmt, model, tmp_path):
+    (tmp_path / "a").write_text("La gare est là-bas.\n", encoding="utf-8")
+    result = nmt("attend", "-m", model, "--src", tmp_path / "a", "-o", tmp_path / "page.html")
+    assert result.code == 0, result.err
+    [pair] = pairs_of(tmp_path / "page.html")
+    given = nmt("translate", "-m", model, tmp_path / "a", "--engine", "torch", "--json").out
+    tokens = json.loads(given)["tokens"]
+    assert len(pair["target"]) in (tokens, tokens + 1)  # a translation that was stopped has no end of its own
+
+
+def test_pieces_are_linked_as_they_are_shown(nmt, model):
+    result = nmt("attend", "-m", model, "La gare.", "--target", "The station is.", "--json", "--subwords")
+    document = json.loads(result.out)
+    linked = {int(link.split("-")[1]) for link in document["alignment"].split()}
+    assert linked == set(range(len(document["target"])))
+    assert document["target"][-1] == "</s>"
+
+
+def test_on_a_narrow_terminal_words_stand_in_blocks(nmt, model, monkeypatch):
+    command = ["attend", "-m", model, "gare " * 30, "--target", "The \u4f60\u597d station."]
+    assert max(map(len, nmt(*command).out.splitlines())) > 60
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+    lines = nmt(*command).out.splitlines()
+    assert sum("station." in line for line in lines) == 2
+    assert max(map(cell_len, lines)) <= 40
+
+
 @pytest.fixture
 def corpus(tmp_path):
     for name, lines in {
@@ -40,6 +84,7 @@ def corpus(tmp_path):
         "text.en": ["The station.", "", "A man walks."],
         "gold": ["0-0 1-1", "", "0-0 1-1 2?2"],
         "short": ["0-0"],
+        "beyond": ["0-0 1-1", "", "1-1 3-1"],
     }.items():
         (tmp_path / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return tmp_path
@@ -85,9 +130,12 @@ def test_error_rates_by_layer_and_head_beside_a_diagonal(nmt, model, corpus):
 @pytest.mark.parametrize(
     ("options", "message", "code"),
     [
-        ([], "give a sentence, or --src and --ref", 2),
+        ([], "give a sentence, or --src", 2),
         (["x", "--gold", "gold"], "--gold needs --src and --ref", 2),
-        (["--src", "text.fr"], "--src and --ref go together", 2),
+        (["--src", "text.fr"], "--src needs --ref, or -o", 2),
+        (["x", "--ref", "text.en"], "--ref needs --src", 2),
+        (["--src", "text.fr", "--ref", "text.en", "--gold", "beyond"], "beyond:3: 3-1 is not among 3 source and 3", 3),
+        (["La gare.", "--target", " "], "the translation is blank", 3),
         (["--src", "text.fr", "--ref", "short"], "text.fr has 3 lines", 3),
         (["--src", "text.fr", "--ref", "text.en", "--gold", "short"], "short has 1 lines", 3),
         (["--src", "text.fr", "--ref", "text.en", "--gold", "text.en"], "is no link", 3),
@@ -127,5 +175,5 @@ def test_a_pair_that_is_too_long_is_named(nmt, model, tmp_path):
     (tmp_path / "a").write_text("la gare\n" + "la gare " * 2000 + "\n")
     (tmp_path / "b").write_text("the station\nthe station\n")
     result = nmt("attend", "-m", model, "--src", tmp_path / "a", "--ref", tmp_path / "b")
-    assert (result.code, result.out) == (3, "")
+    assert (result.code, result.out.count("\n")) == (3, 1)
     assert "pair 2: " in result.err
