@@ -1,16 +1,16 @@
 """How fast a model translates a text, and where the time goes."""
 
-import math
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import torch
 
 from nmt.bench.machine import synchronise
 from nmt.bench.parts import Stopwatch
+from nmt.config import DecodingOptions
 from nmt.engines.pytorch import TorchEngine
 from nmt.lines import is_blank
 from nmt.nn.device import peak_memory
@@ -29,16 +29,16 @@ class Timed:
     target_tokens: int
 
 
+def as_long_as_the_source(options: DecodingOptions) -> DecodingOptions:
+    """A search for translations of as many tokens as their source, whatever the model thinks of it."""
+    return replace(options, min_length_ratio=1.0, max_length_ratio=1.0, max_length_extra=0)
+
+
 def lines_of_length(lines: Sequence[str], words: int) -> list[str]:
-    """As many lines as given, of `words` words each, made by joining lines and cutting."""
+    """The same text in lines of `words` words each; what is left over at the end is left out, unless it is all."""
     stock = [word for line in lines for word in line.split()]
-    if not stock:
-        return list(lines)
-    while math.gcd(len(stock), words) > 1:  # no line comes twice before the stock has begun at every word
-        stock.pop()
-    rounds = -(-len(lines) * words // len(stock))
-    running = stock * rounds
-    return [" ".join(running[i * words : (i + 1) * words]) for i in range(len(lines))]
+    whole = [" ".join(stock[i : i + words]) for i in range(0, len(stock) - words + 1, words)]
+    return whole or [" ".join(stock)]
 
 
 def bench_translation(translator: Translator, lines: Sequence[str], *, name: str) -> dict[str, Any]:

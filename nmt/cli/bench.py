@@ -146,7 +146,10 @@ def translate(
     batch_tokens: Annotated[
         int | None, typer.Option(min=1, help="Source tokens a batch.", show_default="4096; ctranslate2: 256")
     ] = None,
-    length: Annotated[int | None, typer.Option(min=1, help="Make lines of so many words from the text.")] = None,
+    length: Annotated[
+        int | None,
+        typer.Option(min=1, help="Cut the text into lines of this many words, translated into as many tokens."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16.", show_default="fp32")] = None,
     engine: Annotated[str, typer.Option(help="auto, torch or ctranslate2.")] = "auto",
@@ -172,17 +175,18 @@ def translate(
     driver = _Driver(arguments, TRANSLATION_SWEEPS, sweep, plot, against, checkout, rounds, json_output)
 
     def measure() -> tuple[dict[str, Any], list[tuple[str, str]]]:
-        from nmt.bench.translation import bench_translation, lines_of_length, translation_rows
+        from nmt.bench.translation import as_long_as_the_source, bench_translation, lines_of_length, translation_rows
         from nmt.cli.engine import EngineChoice, load_translator
         from nmt.config import DecodingOptions
         from nmt.resources import default_model
 
         lines = _lines(file)
-        if length is not None:
-            lines = lines_of_length(lines, length)
         options = DecodingOptions(beam_size=beam)
+        if length is not None:
+            lines, options = lines_of_length(lines, length), as_long_as_the_source(options)
         choice = EngineChoice(engine=engine, device=device, precision=precision, batch_tokens=batch_tokens)
         translator = load_translator(model, options, choice)
+        translator.retry = length is None  # a second search would be timed as part of the first
         document = bench_translation(translator, lines, name=(model or default_model()).name)
         return document, translation_rows(document)
 

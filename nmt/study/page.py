@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from nmt.charts import Curve, line_chart
+from nmt.config import AttentionGRUConfig, TransformerConfig
 from nmt.errors import UsageError
 from nmt.files import atomic_file
 from nmt.lines import read_text_lines
 from nmt.metrics.base import bootstrap_samples
 from nmt.metrics.significance import paired_bootstrap
 from nmt.page import html_page, html_table, markdown_table, text_of
+from nmt.settings import resolve
 from nmt.study.measure import ParallelFiles, Study, measured, read_figures
 from nmt.study.plan import BASELINES, Part, Run
 
@@ -196,8 +198,8 @@ def _family(study: Study) -> Section:
     )
     if known:
         finding += (
-            f"Standard deviation between the seeds of one variant, pooled over all: {', '.join(known)}. A * marks "
-            f"differences of more than {ERRORS} of their standard errors."
+            f"Standard deviation between the seeds of one variant, by the median of all: {', '.join(known)}. A * marks "
+            f"differences of more than {ERRORS} standard errors, by that or by a variant's own if it is larger."
         )
     else:
         finding += "So few seeds do not tell a difference from noise."
@@ -205,17 +207,29 @@ def _family(study: Study) -> Section:
 
 
 def _against(study: Study, base: Sequence[Run], runs: Sequence[Run], test: ParallelFiles, noise: float | None) -> str:
-    difference = statistics.mean(_bleus(study, runs, test)) - statistics.mean(_bleus(study, base, test))
-    beyond = noise is not None and abs(difference) > ERRORS * noise * math.sqrt(1 / len(runs) + 1 / len(base))
+    ours, theirs = _bleus(study, runs, test), _bleus(study, base, test)
+    difference = statistics.mean(ours) - statistics.mean(theirs)
+    beyond = noise is not None and abs(difference) > ERRORS * math.hypot(_error(ours, noise), _error(theirs, noise))
     return f"{difference:+.2f}{'*' if beyond else ''}"
 
 
+def _error(values: Sequence[float], noise: float) -> float:
+    """Standard error of their mean; of values that spread further than the noise, by their own spread."""
+    return max(noise, statistics.stdev(values) if len(values) > 1 else 0.0) / math.sqrt(len(values))
+
+
 def _noise(groups: Sequence[Sequence[float]]) -> float | None:
-    """Standard deviation between the seeds of a variant, pooled over the variants; `None` with too few seeds."""
-    freedom = sum(len(group) - 1 for group in groups)
-    if freedom < ENOUGH_FREEDOM:
+    """Standard deviation between the seeds of a usual variant, whatever a few unstable ones do.
+
+    By the median of the variants' variances, which is that of chi^2 / f at f degrees of freedom (Wilson and Hilferty
+    1931: (1 - 2 / 9f)^3) times the true one. `None` with too few seeds.
+    """
+    several = [group for group in groups if len(group) > 1]
+    freedoms = [len(group) - 1 for group in several]
+    if sum(freedoms) < ENOUGH_FREEDOM:
         return None
-    return math.sqrt(sum((len(g) - 1) * statistics.variance(g) for g in groups if len(g) > 1) / freedom)
+    middle = (1 - 2 / (9 * statistics.mean(freedoms))) ** 3
+    return math.sqrt(statistics.median(map(statistics.variance, several)) / middle)
 
 
 # -- search --------------------------------------------------------------------------------------------------
@@ -273,33 +287,73 @@ def _alignment(study: Study, part: Part, gold: ParallelFiles) -> Section:
 
 def _growth(study: Study) -> Section:
     lengths, arches = study.plan.lengths, list(_variants(study, "ladder"))
-    header = ["model", *(f"{length} tokens" for length in lengths), "grows as n^"]
+    header = ["model", *(f"{length} tokens" for length in lengths), "grows as n^", f"square at {lengths[-1]}"]
     rows: list[list[str]] = []
     curves: list[Curve] = []
-    found: dict[tuple[str, str], float] = {}
-    for what, key in (("training", "target_tokens_per_second"), ("translation", "lines_per_second")):
+    shares: dict[tuple[str, str], float] = {}
+    for what in ("training", "translation"):
         for arch in arches:
-            times = []
-            for length in lengths:
-                rate = _time_at(study, arch, length)[what][key]
-                times.append(1000 * length / rate if what == "training" else 1000 / rate)
-            exponent = _slope(lengths, times)
-            found[what, arch] = exponent
-            of = "" if what == "training" else " of a sentence with half as many words"
-            rows.append([f"{arch}, {what}{of}, ms", *(f"{time:.2f}" for time in times), f"{exponent:.2f}"])
+            times = [_milliseconds(study, arch, length, what) for length in lengths]
+            shares[what, arch] = _square_share(lengths, times)
+            growth = f"{_slope(lengths, times):.2f}", f"{shares[what, arch]:.0%}"
+            rows.append([f"{arch}, {what}, ms", *(f"{time:.2f}" for time in times), *growth])
             if what == "training":
                 curves.append(Curve(arch, times))
-    for arch in arches:
-        held = [_time_at(study, arch, length)["training"]["peak_memory_mib"] for length in lengths]
-        rows.append([f"{arch}, training, peak MiB", *(f"{value:,.0f}" for value in held), ""])
+    for what in ("training", "translation"):
+        for arch in arches:
+            held = [_time_at(study, arch, length)[what]["peak_memory_mib"] for length in lengths]
+            rows.append([f"{arch}, {what}, peak MiB", *(f"{value:,.0f}" for value in held), "", ""])
     chart = line_chart("ms a sentence in training", [str(n) for n in lengths], curves, below="tokens a sentence")
-    powers = "; ".join(f"{arch} {found['training', arch]:.2f}" for arch in arches)
+    told = []
+    for arch in arches:
+        expected = _operations_square_share(study, arch, lengths[-1])
+        measured = f"{shares['training', arch]:.0%} of the training time"
+        told.append(
+            f"{arch} {expected:.0%} of the operations, {measured}, {shares['translation', arch]:.0%} of greedy's"
+        )
     finding = (
-        f"Time a sentence in training grows with its length n as n to the power of: {powers}. Recurrence costs "
-        "O(n·d²), attention over all positions O(n²·d) beside the O(n·d²) of its projections: the square shows only "
-        "once n comes near d, and the output layer, O(n·d·V) for all three, hides it further."
+        "With n tokens a side, recurrence, projections and the output layer cost O(n·d²) and O(n·d·V), attention "
+        f"between positions O(n²·d). What grows with the square makes, at n = {lengths[-1]}: {'; '.join(told)} (times "
+        "by least squares of a·n + b·n²)."
     )
     return Section("How do time and memory grow?", finding, header, rows, chart)
+
+
+def _milliseconds(study: Study, arch: str, length: int, what: str) -> float:
+    """Time for a sentence of `length` tokens a side; what was translated came out at nearly that."""
+    figures = _time_at(study, arch, length)[what]
+    if what == "training":
+        return float(1000 * length / figures["target_tokens_per_second"])
+    return float(1000 / figures["lines_per_second"] * length / figures["target_tokens_per_line"])
+
+
+def _square_share(lengths: Sequence[int], times: Sequence[float]) -> float:
+    """Share of b n^2 at the greatest n in a n + b n^2 fitted to the times: least squares of the relative errors."""
+    xs = [n / time for n, time in zip(lengths, times, strict=True)]
+    ys = [n * n / time for n, time in zip(lengths, times, strict=True)]
+    xx, xy, yy = (sum(map(math.prod, zip(u, v, strict=True))) for u, v in ((xs, xs), (xs, ys), (ys, ys)))
+    linear, square = sum(xs) * yy - sum(ys) * xy, sum(ys) * xx - sum(xs) * xy
+    n = lengths[-1]
+    return max(0.0, square) * n / (max(0.0, linear) + max(0.0, square) * n)
+
+
+def _operations_square_share(study: Study, arch: str, n: int) -> float:
+    """Share of the operations of a training step between positions, of n tokens a side.
+
+    Queries with keys and weights with values are 2 d operations each and position, in the encoder, the decoder and
+    between them; additive attention adds, takes tanh of and multiplies A numbers, and means a memory of width H. Three
+    times for the gradients, as all that `flop_per_target_token` counts beside them.
+    """
+    run = _variants(study, "ladder")[arch][0]
+    model = resolve(run.arch, preset=run.preset, environment={}, overrides=run.settings).model
+    if isinstance(model, TransformerConfig):
+        pairs = 4 * model.model_size * (model.num_encoder_layers + 2 * model.num_decoder_layers)
+    elif isinstance(model, AttentionGRUConfig):
+        pairs = 4 * model.attention_size + 2 * model.hidden_size
+    else:
+        pairs = 0
+    square = float(3 * pairs * n)
+    return square / (square + float(_time_at(study, arch, n)["training"]["flop_per_target_token"]))
 
 
 def _time_at(study: Study, arch: str, length: int) -> Any:
