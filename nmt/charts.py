@@ -56,11 +56,11 @@ class _Axes:
         return parts
 
 
-def _svg(label: str, parts: Sequence[str]) -> str:
+def _svg(label: str, parts: Sequence[str], *, above: int = 0) -> str:
+    """A chart, with so many points more above it."""
     inner = "\n".join(parts)
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label, quote=True)}">\n{inner}\n</svg>\n'
-    )
+    place = f'viewBox="0 {-above} {WIDTH} {HEIGHT + above}" role="img" aria-label="{escape(label, quote=True)}"'
+    return f"<svg {place}>\n{inner}\n</svg>\n"
 
 
 def bar_chart(title: str, bars: Sequence[Bar]) -> str:
@@ -125,6 +125,12 @@ def length_histogram(lengths: Sequence[tuple[int, int, int]]) -> str:
     return _svg("Histogram of lengths", parts)
 
 
+_KEYS: Final = 4
+"""In a row."""
+_KEY: Final = (WIDTH - LEFT - RIGHT) // _KEYS
+_KEY_ROW: Final = 16
+
+
 class Curve(NamedTuple):
     """Values at some of the places of the x axis; `None` where there is none."""
 
@@ -139,6 +145,7 @@ def line_chart(title: str, places: Sequence[str], curves: Sequence[Curve], *, be
     tops = [value for curve in curves for value in (*curve.values, *curve.high) if value is not None]
     axes = _Axes(max(tops, default=1.0), len(places))
     parts = axes.grid()
+    above = _KEY_ROW * ((len(curves) - 1) // _KEYS)
     for number, curve in enumerate(curves):
         colour = number % 6
         points = [(axes.x(i + 0.5), v) for i, v in enumerate(curve.values) if v is not None]
@@ -156,14 +163,14 @@ def line_chart(title: str, places: Sequence[str], curves: Sequence[Curve], *, be
         for x, value in points:
             mark = f'<circle class="f{colour}" cx="{x:.1f}" cy="{axes.y(value):.1f}" r="3">'
             parts.append(f"{mark}<title>{escape(curve.label)}: {value:.1f}</title></circle>")
-        left = LEFT + 150 * number
-        parts.append(f'<rect class="f{colour}" x="{left}" y="3" width="14" height="4"/>')
-        parts.append(f'<text x="{left + 20}" y="10">{escape(curve.label[:18])}</text>')
+        left, y = LEFT + _KEY * (number % _KEYS), _KEY_ROW * (number // _KEYS) - above
+        parts.append(f'<rect class="f{colour}" x="{left}" y="{y + 3}" width="14" height="4"/>')
+        parts.append(f'<text x="{left + 20}" y="{y + 10}">{escape(_cut(curve.label))}</text>')
     every = max(1, math.ceil(len(places) / 14))
     for i in range(0, len(places), every):
         parts.append(_label("label", axes.x(i + 0.5), HEIGHT - 26.0, places[i]))
     parts.append(_label("label", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8.0, below))
-    return _svg(title, parts)
+    return _svg(title, parts, above=above)
 
 
 _CELL: Final = 15
@@ -197,7 +204,8 @@ def heat_map(title: str, columns: Sequence[str], rows: Sequence[str], weights: S
 
 
 def _cut(word: str) -> str:
-    return word if len(word) <= 18 else word[:17] + "…"
+    """A short word whole; of a longer one what it begins with and, as names differ there, more of its end."""
+    return word if len(word) <= 20 else f"{word[:6]}…{word[-13:]}"
 
 
 def _range(index: int, size: int) -> str:

@@ -1,6 +1,7 @@
 """Several models on one test set: what differs, and whether by more than chance."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -173,7 +174,9 @@ def read_curve(log: Path) -> tuple[tuple[float, float], ...]:
         try:
             record = json.loads(line) if line else {}
             if record.get("type") == "valid":
-                found.append((float(record["seconds"]) / 60, float(record["bleu"])))
+                minutes, bleu = float(record["seconds"]) / 60, float(record["bleu"])
+                if math.isfinite(minutes) and math.isfinite(bleu):
+                    found.append((minutes, bleu))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
     return tuple(found)

@@ -1,5 +1,6 @@
 """A comparison as a page to keep: Markdown, or one HTML file that needs nothing else."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -182,7 +183,7 @@ def _length_chart(systems: Sequence[System], labels: Sequence[str]) -> str:
         scores = [found.get(label) for label in labels]
         curves.append(
             Curve(
-                system.name,
+                plain(system.name),
                 [None if score is None else score.value for score in scores],
                 [None if score is None else score.low for score in scores],
                 [None if score is None else score.high for score in scores],
@@ -200,6 +201,7 @@ def _curve_chart(systems: Sequence[System]) -> str:
         values: list[float | None] = [None] * CURVE_PLACES
         for minutes, bleu in system.curve:
             values[min(CURVE_PLACES - 1, int(minutes / step))] = bleu
-        curves.append(Curve(system.name, values))
-    places = [f"{(i + 0.5) * step:.0f}" for i in range(CURVE_PLACES)]
+        curves.append(Curve(plain(system.name), values))
+    digits = max(0, math.ceil(math.log10(2 / step)))
+    places = [f"{(i + 0.5) * step:.{digits}f}" for i in range(CURVE_PLACES)]
     return line_chart("Validation BLEU", places, curves, below="minutes")

@@ -107,7 +107,10 @@ def test_json_is_plain(comparison: Comparison) -> None:
 
 def test_a_log_is_read_as_far_as_it_can_be(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
-    log.write_text('{"type": "train"}\n{"type": "valid", "seconds": 120, "bleu": 3.5}\n[]\n{"type": "valid"}\n{"ty')
+    log.write_text(
+        '{"type": "train"}\n{"type": "valid", "seconds": 120, "bleu": 3.5}\n[]\n{"type": "valid"}\n'
+        '{"type": "valid", "seconds": NaN, "bleu": 1}\n{"type": "valid", "seconds": 1, "bleu": Infinity}\n{"ty'
+    )
     assert read_curve(log) == ((2.0, 3.5),)
     assert read_curve(tmp_path / "none") == ()
 

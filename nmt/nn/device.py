@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import gc
 import os
 import resource
 import sys
@@ -149,10 +150,18 @@ def peak_memory(device: torch.device) -> float:
 
 
 def forget_peak_memory(device: torch.device) -> bool:
-    """Let `peak_memory` begin anew with what is held now; whether this system can."""
+    """Let `peak_memory` begin anew with what is in use now; whether this system can.
+
+    What `reuse_memory` kept goes back to the kernel first: it would count as held.
+    """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return True
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):
+        return False
     try:
         with open("/proc/self/clear_refs", "w") as file:  # 5: the peak of the resident set, proc(5)
             file.write("5")

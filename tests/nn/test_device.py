@@ -84,3 +84,25 @@ print("hg" in flags, held < 2**30)
 def test_memory_is_taken_in_huge_pages_and_none_before_it_is_needed():
     done = subprocess.run([sys.executable, "-c", HEAP], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "True"]
+
+
+HELD = """
+import torch
+from nmt.nn.device import forget_peak_memory, peak_memory, reuse_memory
+reuse_memory()
+device = torch.device("cpu")
+def measure():
+    assert forget_peak_memory(device)
+    return peak_memory(device)
+before = measure()
+buffers = [torch.ones(2**20) for _ in range(100)]
+during = peak_memory(device)
+del buffers
+print(during - before > 300, measure() - before < 100)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc on Linux")
+def test_what_is_measured_first_does_not_count_for_what_is_measured_next():
+    done = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]
