@@ -84,6 +84,11 @@ class GRUConfig:
 
 SAME_WIDTH: Final = frozenset({"dot", "scaled_dot", "cosine", "gaussian", "boxcar", "epanechnikov"})
 """Scores that compare query and key element by element."""
+NARROW: Final = 0.25
+"""Bandwidth of a Gaussian whose keys differ enough to choose between them: at a width of 256 it is as sharp as
+`scaled_dot`, as 2 h^2 d = 2 sqrt(d) there. At 1 all keys would weigh nearly the same."""
+WIDE: Final = 1.0
+"""Bandwidth of a window: most keys are inside at first, as one that is outside has no gradient."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +111,9 @@ class AttentionGRUConfig:
     self_attention: bool = setting(False, "the readout also sees what the decoder finds among its own earlier states")
     attention_size: int = setting(256, "hidden width of the scores additive and concat")
     attention_positions: int = setting(128, "source positions that the score location knows")
-    bandwidth: float = setting(1.0, "of the kernel scores, in units of distance a dimension; the first if learned")
+    bandwidth: float = setting(
+        0.0, "of the kernel scores, in units of distance a dimension; the first if learned; 0 for what suits the kernel"
+    )
     learn_bandwidth: bool = setting(True, "learn the bandwidth (that of boxcar has no gradient and stays)")
     num_layers: int = setting(1, "layers of the encoder and of the decoder")
     bidirectional: bool = setting(True, "encoder reads both ways, half the width each")
@@ -134,6 +141,8 @@ class AttentionGRUConfig:
         return frozenset(name for name, is_used in used.items() if not is_used)
 
     def __post_init__(self) -> None:
+        if self.bandwidth == 0:
+            object.__setattr__(self, "bandwidth", NARROW if self.score == "gaussian" else WIDE)
         _check_positive(self, "attention_size", "attention_positions", "window")
         fits = self.placement == "after" or not self.input_feeding
         rule = 'it needs placement = "after": before the cell the context is fed anyway'
@@ -141,7 +150,8 @@ class AttentionGRUConfig:
         same = self.query_size == self.hidden_size or self.score not in SAME_WIDTH
         rule = f"the score {self.score} needs a query as wide as hidden_size = {self.hidden_size}"
         _require(same, "query", f"{self.query} ({self.query_size} wide)", rule)
-        _require(0 < self.bandwidth < math.inf, "bandwidth", self.bandwidth, "it must be above 0")
+        rule = "it must be above 0, or 0 for what suits the kernel"
+        _require(0 < self.bandwidth < math.inf, "bandwidth", self.bandwidth, rule)
         _check_recurrent(self)
 
 

@@ -159,3 +159,18 @@ def test_scores_that_compare_element_by_element_need_a_query_of_that_width() -> 
     assert run("attention", overrides=["query=context", "score=dot"]).model.query_size == 640
     with pytest.raises(UsageError, match="the score dot needs a query as wide as hidden_size = 640"):
         run("attention", overrides=["query=state+token", "score=dot"])
+
+
+def test_a_kernel_has_the_bandwidth_that_suits_it_unless_it_is_told() -> None:
+    def bandwidth(*overrides: str) -> float:
+        model = resolve("attention", environment={}, overrides=overrides).model
+        assert isinstance(model, AttentionGRUConfig)
+        return model.bandwidth
+
+    assert bandwidth("score=gaussian") == 0.25
+    assert bandwidth("score=epanechnikov") == bandwidth("score=boxcar", "bandwidth=0") == 1.0
+    assert bandwidth("score=gaussian", "bandwidth=0.5") == 0.5
+    stored = resolve("attention", environment={}, overrides=["score=gaussian"])
+    assert restore(stored.as_dict()) == stored
+    with pytest.raises(UsageError, match="above 0, or 0 for"):
+        bandwidth("bandwidth=-1")

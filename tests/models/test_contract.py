@@ -1,15 +1,18 @@
 """What every architecture must keep, whatever it is (the table of properties of the step interface)."""
 
 import dataclasses
+import typing
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from nmt.config import AttentionGRUConfig, ScopeName, ScoreName
 from nmt.models.factory import build_model
 from nmt.models.interface import Seq2Seq, unroll
 from nmt.special import BOS, EOS, PAD
-from tests.models.configs import CONFIGS
+from tests.models.configs import CONFIGS, SMALL
 
 VOCAB = 23
 NARROW = {"local", "boxcar", "epanechnikov"}
@@ -84,7 +87,7 @@ def test_reorder_commutes_with_step(model: Seq2Seq, src: Tensor) -> None:
 
 
 def test_reorder_moves_every_field(model: Seq2Seq, src: Tensor) -> None:
-    """Each tensor of the state follows the rows or the sentences: none is left out."""
+    """Each tensor of the state follows the rows or the sentences: none is left out (of a `Past`, see test_past)."""
     with torch.no_grad():
         state = model.step(torch.tensor([4, 5, 6]), model.encode(src, src != PAD)).state
     moved = state.reorder(torch.tensor([2, 0]), torch.tensor([2, 0]))
@@ -157,6 +160,37 @@ def test_attention_is_a_distribution_over_real_tokens(name: str, src: Tensor, tg
 
 def test_plain_recurrent_models_have_no_attention(src: Tensor, tgt_in: Tensor) -> None:
     assert unroll(build_model(CONFIGS["gru"], VOCAB, VOCAB).eval(), src, src != PAD, tgt_in)[1] is None
+
+
+@pytest.mark.parametrize("placement", [{}, {"placement": "after"}, {"placement": "after", "input_feeding": True}])
+@pytest.mark.parametrize("scope", typing.get_args(ScopeName))
+@pytest.mark.parametrize("score", typing.get_args(ScoreName))
+def test_every_score_in_every_scope_and_place_keeps_the_contract(
+    score: ScoreName, scope: ScopeName, placement: dict[str, Any], src: Tensor, tgt_in: Tensor
+) -> None:
+    """Training equals unrolled steps, in values and gradients; weights are distributions; padding changes nothing."""
+    config = AttentionGRUConfig(
+        **SMALL, score=score, scope=scope, window=2, attention_size=10, attention_positions=8, **placement
+    )
+    torch.manual_seed(1)
+    model = build_model(config, VOCAB, VOCAB)
+    weights = torch.randn(3, 5, VOCAB, generator=torch.Generator().manual_seed(3))
+    unrolled, attention = unroll(model, src, src != PAD, tgt_in)
+    forward = model(src, src != PAD, tgt_in)
+    close(forward, unrolled)
+    parameters = list(model.parameters())
+    gradients = [
+        torch.autograd.grad((logits * weights).sum(), parameters, allow_unused=True, materialize_grads=True)
+        for logits in (forward, unrolled)
+    ]
+    for ours, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-4)
+    assert attention is not None
+    close(attention.sum(-1), torch.ones(3, 5))
+    assert (attention[(src == PAD)[:, None].expand_as(attention)] == 0).all()
+    for row, length in enumerate([7, 4, 2]):
+        alone = src[row : row + 1, :length]
+        close(model(alone, alone != PAD, tgt_in[row : row + 1])[0], forward[row])
 
 
 def test_two_searches_can_interleave(model: Seq2Seq, src: Tensor) -> None:
