@@ -51,7 +51,7 @@ study-quick: install ## the same, tiny, on the sample corpus: minutes
 torture: install ## kills, flipped bytes and fuzz, counted: make torture MINUTES=10
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture --minutes $(MINUTES) $(if $(PLANTED),--planted)
 
-check: lint type layers test ## what CI runs
+check: lint type layers test ## formatting, lint, types, layers, tests
 
 demo: install ## sample corpus to BLEU report in a few minutes
 	$(BIN)/nmt data prepare --train sample --valid sample --test sample --out data/demo --force

@@ -43,7 +43,7 @@ ScoreName = Literal[
 
 
 def setting(default: Any, help: str) -> Any:
-    """A field with a default and the line that explains it (`--help`, `--dry-run`)."""
+    """A field with a default and the line that explains it (`--dry-run`)."""
     return field(default=default, metadata={"help": help})
 
 
@@ -99,13 +99,16 @@ class AttentionGRUConfig:
     score: ScoreName = setting("additive", "attention score (nmt/nn/scores.py has their equations)")
     embedding_size: int = setting(256, "width of the token embeddings")
     hidden_size: int = setting(512, "width of the recurrent state (both directions together in the encoder)")
-    scope: ScopeName = setting("global", "source positions looked at: all, near the target's own, near a predicted one")
+    scope: ScopeName = setting(
+        "global", "source positions looked at: all, or near the target's, or near a predicted one"
+    )
     window: int = setting(10, "of the local scopes: positions on each side")
     placement: Literal["before", "after"] = setting(
         "before", "look up before the cell, into the recurrence (Bahdanau), or after it (Luong)"
     )
     query: QueryName = setting(
-        "state", "what looks up: decoder state, previous token, previous context, target-language token, side by side"
+        "state",
+        "what looks up: decoder state, last token, last context, target-language token; or several, joined by +",
     )
     input_feeding: bool = setting(False, "placement after: the attentional vector enters the next step")
     self_attention: bool = setting(False, "the readout also sees what the decoder finds among its own earlier states")

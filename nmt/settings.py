@@ -194,10 +194,15 @@ def _as_int(value: Any) -> int:
 
 
 def describe(config: RunConfig) -> list[tuple[str, str, Any, str]]:
-    """(section, key, value, help) of every setting, for `--dry-run` and `--help`."""
+    """(section, key, value, help) of every setting, for `--dry-run`; of a choice, the help names what there is."""
     rows = []
     for section in SECTIONS:
         part = getattr(config, section)
+        hints = typing.get_type_hints(type(part))
         for item in dataclasses.fields(part):
-            rows.append((section, item.name, getattr(part, item.name), item.metadata["help"]))
+            told = item.metadata["help"]
+            if typing.get_origin(hints[item.name]) is Literal:
+                single = [choice for choice in typing.get_args(hints[item.name]) if "+" not in choice]
+                told = f"{told}: {', '.join(single)}"
+            rows.append((section, item.name, getattr(part, item.name), told))
     return rows

@@ -42,14 +42,14 @@ def attend(
         typer.Option("--ref", help="File of their translations, line by line; if not given, the model translates."),
     ] = None,
     gold: Annotated[
-        Path | None, typer.Option("--gold", help="Links people made: 0-0 1-2 sure, 3?4 possible; a line a pair.")
+        Path | None, typer.Option("--gold", help="Links people made: 0-0 1-2 sure, 3?4 possible; one line per pair.")
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             "-o",
             "--output",
-            help="Page or picture to write: FILE.html, .png, .svg or .pdf; of --src a picture a line, FILE-1.png ...",
+            help="Page or picture to write: FILE.html, .png, .svg or .pdf; of --src a picture per line, FILE-1.png ...",
         ),
     ] = None,
     symmetrise: Annotated[

@@ -30,8 +30,8 @@ def average(
     The scores in the models' manifests are not carried over: evaluate the mean. With one model and --half,
     that model is stored in half the space.
 
-    `nmt train` ends with the mean of its best checkpoints if that has the higher validation BLEU, greedy; with
-    --checkpoints there it is in any case.
+    `nmt train` itself keeps such a mean only if its validation BLEU (greedy) is higher; --checkpoints writes it in
+    any case.
     """
     import torch
 

@@ -137,14 +137,14 @@ def train(
 @app.command()
 def translate(
     file: Annotated[
-        Path | None, typer.Argument(help="Text, one sentence a line; the sample's test set if not given.")
+        Path | None, typer.Argument(help="Text, one sentence per line; the sample's test set if not given.")
     ] = None,
     model: Annotated[
         Path | None, typer.Option("-m", "--model", help="Model directory; the model that ships if none is named.")
     ] = None,
     beam: Annotated[int, typer.Option("--beam", min=1, max=LARGEST_BEAM, help="Beam size; 1 is greedy search.")] = 5,
     batch_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Source tokens a batch.", show_default="4096; ctranslate2: 256")
+        int | None, typer.Option(min=1, help="Source tokens per batch.", show_default="4096; ctranslate2: 256")
     ] = None,
     length: Annotated[
         int | None,

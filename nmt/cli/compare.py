@@ -40,8 +40,8 @@ def compare(
 
     Examples:
         nmt compare checkpoints/gru checkpoints/attention --data data/demo
-        nmt compare checkpoints/* --test data/multi30k/test_2016_flickr --report ladder.html
-        nmt compare old new --test europarl/test tatoeba/test --json
+        nmt compare checkpoints/* --test corpus/test --report ladder.html
+        nmt compare old new --test corpus/test other/test --json
 
     p is how often chance alone makes a difference as large as that from the first model (paired bootstrap, 1,000
     resamples). Training time and speed come from the models' manifests and logs.

@@ -138,9 +138,7 @@ def check(
     spec: Annotated[str, typer.Argument(metavar="SPEC", help="The corpus to look at.")],
     against: Annotated[
         list[str] | None,
-        typer.Option(
-            "--against", metavar="SPEC", help="A corpus nothing of which should stand in it; repeat for more."
-        ),
+        typer.Option("--against", metavar="SPEC", help="A corpus that must share nothing with it; repeat for more."),
     ] = None,
     split: Annotated[
         str, typer.Option("--split", help="train, valid or test, where the corpus has several.")

@@ -35,7 +35,7 @@ def doctor(
         nmt doctor --prove-resume
 
     A directory is whole when every file has the hash that its manifest says. The first that is not ends the
-    command with exit code 3 (data) or 4 (model). Of a training, it says where it would be resumed.
+    command with exit code 3 (data) or 4 (model). For a training it says from which update it would resume.
     """
     if device is not None and not prove_resume:
         raise UsageError("--device is for --prove-resume")

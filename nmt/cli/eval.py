@@ -28,7 +28,7 @@ def evaluate(
     src: Annotated[Path | None, typer.Option("--src", help="File of source lines (column 1 of a .tsv).")] = None,
     ref: Annotated[
         list[Path] | None,
-        typer.Option("--ref", help="File of references; give several, or a .tsv with several a line."),
+        typer.Option("--ref", help="File of references; give several, or a .tsv with several per line."),
     ] = None,
     test: Annotated[
         str | None,
@@ -51,7 +51,7 @@ def evaluate(
     ] = None,
     batch_tokens: Annotated[
         int | None,
-        typer.Option("--batch-tokens", min=1, help="Source tokens a batch.", show_default="4096; ctranslate2: 256"),
+        typer.Option("--batch-tokens", min=1, help="Source tokens per batch.", show_default="4096; ctranslate2: 256"),
     ] = None,
     device: Annotated[
         str | None, typer.Option("--device", help="auto, cpu, cuda (all GPUs) or cuda:N.", show_default="auto")
@@ -71,7 +71,7 @@ def evaluate(
 
     Examples:
         nmt eval -m checkpoints/demo --data data/demo --split test
-        nmt eval --test data/multi30k/test_2016_flickr --report report.html
+        nmt eval --test corpus/test --report report.html
         nmt eval -m checkpoints/demo --src test.fr --ref test.en --ref test.second.en
         nmt translate test.fr | nmt eval --hyp - --ref test.en --src test.fr
 

@@ -43,12 +43,12 @@ def export(
 
     Examples:
         nmt export -m checkpoints/demo
-        nmt export -m checkpoints/demo --quantization int8 --verify --test data/multi30k/val
+        nmt export -m checkpoints/demo --quantization int8 --verify --test corpus/dev
 
     From then on `nmt translate -m checkpoints/demo` takes CTranslate2, where it is installed and can do all that
-    is asked for, and does not load torch. int8 is smaller and faster still; faster too is --shortlist with the
-    data that the model was trained on: pieces that its targets lack need not be weighed, and scores are those of
-    the rest. --verify says what they cost.
+    is asked for, and does not load torch. int8 is smaller and faster still. --shortlist, with the data that the
+    model was trained on, is faster too: it leaves out the pieces that never occur in the training targets, so that
+    scores are relative to the remaining ones. --verify says what they cost.
     """
     from nmt.engines.ct2 import read_export
     from nmt.engines.export import export_ctranslate2

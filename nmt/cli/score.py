@@ -35,8 +35,8 @@ def score(
     per_token: Annotated[
         bool, typer.Option("--per-token", help="Divide by the number of tokens, so that lengths compare.")
     ] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document, a line a pair.")] = False,
-    batch_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens a batch.", show_default="4096")] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document, one line per pair.")] = False,
+    batch_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens per batch.", show_default="4096")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
 ) -> None:

@@ -78,7 +78,7 @@ class Arrivals:
             try:
                 if not select.select([self._descriptor], [], [], PATIENCE)[0]:
                     return False
-            except (OSError, ValueError):  # what cannot be asked (a pipe on Windows) is read line by line
+            except (OSError, ValueError):  # what cannot be asked is read line by line
                 return False
             self._fill()
         return True

@@ -114,10 +114,10 @@ def _resolve(
     arch = arch or before
     assert arch is not None
     config = resolve(arch, preset=preset, file=file, overrides=overrides, flags=flags, stored=stored)
-    for given in overrides:
-        name = given.partition("=")[0].strip().removeprefix("model.")
-        if name in config.model.without_effect:
-            console.warn(f"--set {given} has no effect: the other settings leave it nothing to do")
+    usual = resolve(arch, preset=config.preset, environment={}).model if stored is None else config.model
+    for name in sorted(config.model.without_effect):
+        if (value := getattr(config.model, name)) != getattr(usual, name):
+            console.warn(f"{name} = {value} has no effect: the other settings leave it nothing to do")
     return config
 
 

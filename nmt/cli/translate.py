@@ -39,7 +39,7 @@ _TROUBLE: Final = {
 
 def translate(
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Text, one sentence a line; - or nothing for standard input.")
+        list[Path] | None, typer.Argument(help="Text, one sentence per line; - or nothing for standard input.")
     ] = None,
     model: Annotated[
         Path | None,
@@ -56,28 +56,28 @@ def translate(
         typer.Option(help="Scores are divided by length to this power: 0 for none, higher for longer."),
     ] = DEFAULT.length_penalty,
     n_best: Annotated[
-        int, typer.Option("--n-best", min=1, help="So many translations a line, best first.")
+        int, typer.Option("--n-best", min=1, help="Number of translations per line, best first.")
     ] = DEFAULT.n_best,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     alignments: Annotated[
         bool, typer.Option("--alignments", help="Add links from source to target words, as 0-0 1-2, after a tab.")
     ] = False,
     max_length_ratio: Annotated[
         float, typer.Option(help="Longest translation, in tokens, as a multiple of the source ...")
     ] = DEFAULT.max_length_ratio,
-    max_length_extra: Annotated[int, typer.Option(help="... plus so many.")] = DEFAULT.max_length_extra,
+    max_length_extra: Annotated[int, typer.Option(help="... plus this many.")] = DEFAULT.max_length_extra,
     min_length_ratio: Annotated[
         float, typer.Option(help="Shortest translation, in tokens, as a multiple of the source.")
     ] = DEFAULT.min_length_ratio,
     no_repeat_ngram: Annotated[
-        int, typer.Option(min=0, help="Never produce an n-gram of so many tokens twice; 0 for no rule.")
+        int, typer.Option(min=0, help="Never produce an n-gram of this many tokens twice; 0 for no rule.")
     ] = DEFAULT.no_repeat_ngram,
     max_source_tokens: Annotated[
         int | None,
         typer.Option(min=8, help="Longer lines are translated in parts.", show_default="256"),
     ] = None,
     batch_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Source tokens a batch.", show_default="4096; ctranslate2: 256")
+        int | None, typer.Option(min=1, help="Source tokens per batch.", show_default="4096; ctranslate2: 256")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda (all GPUs) or cuda:N.")] = "auto",
     precision: Annotated[
@@ -102,8 +102,8 @@ def translate(
     Lines end at LF alone. With --n-best above 1 and without --json, every translation is a line of four
     columns, separated by tabs: number of the source line, rank, score, translation. The score is the
     log-probability divided by length ** length-penalty. A pipe or terminal is answered line by line. A line
-    whose translation is empty or repeats itself is translated once more, so that no four tokens come twice;
-    that is taken if it ends and is neither.
+    whose translation is empty or repeats itself is translated once more, under a rule that no four tokens come
+    twice in a row; the second translation is taken if it ends and is neither.
     """
     if n_best > beam:
         raise UsageError(f"--n-best {n_best} needs a --beam of at least as many (it is {beam})")

@@ -103,8 +103,8 @@ def set_threads(count: int, *, share: int = 1) -> int:
 def reuse_memory() -> None:
     """Keep large freed buffers in the process instead of handing each back to the kernel (glibc only).
 
-    Otherwise every buffer over 32 MiB is mapped and faulted in again at each step: 8 % of a training step, 5 to 15 %
-    of a search. All threads share one heap, as what one has freed is of no use to another otherwise.
+    Otherwise every buffer over 32 MiB is mapped and faulted in again at each step (README, "What trains faster"). All
+    threads share one heap, as what one has freed is of no use to another otherwise.
     """
     mmap_max, trim_threshold, arena_max = -4, -1, -8  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX of malloc.h
     try:
@@ -120,8 +120,8 @@ def reuse_memory() -> None:
 def use_huge_pages() -> None:
     """Ask the kernel for pages of 2 MiB under what will be allocated, the first 2 GiB of it (Linux, after the above).
 
-    A training step walks through hundreds of MiB: with pages of 4 KiB it is 3 to 7 % slower. Where pages of 2 MiB are
-    never given, or always, it changes nothing. The addresses stay reserved, the memory is taken as it is used.
+    A training step walks through hundreds of MiB. Where pages of 2 MiB are never given, or always, it changes nothing.
+    The addresses stay reserved, the memory is taken as it is used.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -65,7 +65,7 @@ class AdditiveScore(Score):
         return keys
 
     def from_projected(self, query: Float[Tensor, "B K A"], keys: Float[Tensor, "B S A"]) -> Float[Tensor, "B K S"]:
-        """V . tanh(query + key)."""
+        """`v` applied to tanh(query + key)."""
         hidden = (query[:, :, None] + keys[:, None]).tanh_()  # (B, K, S, A)
         scores: Tensor = self.v(hidden)[..., 0]
         return scores

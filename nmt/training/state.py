@@ -128,11 +128,14 @@ class RunDirectory:
                 config=document["config"],
                 data=document["data"],
                 data_path=str(document["data_path"]),
-                batches=int(document.get("batches", document["config"]["training"]["accumulation"])),
+                batches=int(document["batches"]),
             )
         except FileNotFoundError:
             raise ModelError(f"no training to resume in {self.path.parent}: train without --resume") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
+        except KeyError as error:
+            what = f"lacks {error}: it is damaged, or an earlier nmt wrote it"
+            raise ModelError(f"{self.path / 'run.json'} {what}") from error
+        except (OSError, ValueError, TypeError, AttributeError, UsageError) as error:
             raise ModelError(f"{self.path / 'run.json'} is damaged: {error}") from error
 
     def require_space(self, model: nn.Module, *, keep: int, candidates: int) -> None:
