@@ -24,12 +24,12 @@ class Bar(NamedTuple):
     high: float | None
 
 
-def nice_step(top: float, count: int = 5) -> float:
-    """The smallest of 1, 2, 2.5, 5 times a power of ten that reaches `top` in at most `count` steps."""
+def nice_step(top: float) -> float:
+    """The smallest of 1, 2, 2.5, 5 times a power of ten that reaches `top` in at most five steps."""
     if top <= 0:
         return 1.0
-    power = 10.0 ** math.floor(math.log10(top / count))
-    return next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor * count >= top * (1 - 1e-9))
+    power = 10.0 ** math.floor(math.log10(top / 5))
+    return next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor * 5 >= top * (1 - 1e-9))
 
 
 class _Axes:

@@ -7,8 +7,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from nmt.batching import pad_source
-from nmt.bucketing import length_batches
+from nmt.batching import length_batches, pad_source
 from nmt.decoding.forced import forced_scores
 from nmt.engines import Progress
 from nmt.engines.pytorch import BATCH_TOKENS, evaluating

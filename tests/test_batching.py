@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nmt.batching import batch_stream, epoch_batches, make_batch, pad_source
-from nmt.bucketing import length_batches
+from nmt.batching import batch_stream, epoch_batches, length_batches, make_batch, pad_source
 from nmt.dataset import EncodedSplit, SplitWriter
 from nmt.special import BOS, EOS, PAD
 

@@ -62,7 +62,6 @@ def bench_translation(translator: Translator, lines: Sequence[str], *, name: str
     parts = _time_parts(translator, sample, device)
     options = translator.options
     return {
-        "schema": 1,
         "kind": "translate",
         "model": name,
         "engine": engine.name,

@@ -288,7 +288,6 @@ class _Driver:
             lines = [Line(unit, [float(v) for v in sweep.values], rates)]
             line_plot(self.plot, lines, x_label=sweep.unit, y_label=unit, log=True)
         document = {
-            "schema": 1,
             "kind": "sweep",
             "of": self.sweep,
             "runs": [{"value": value, **item.documents[0]} for value, item in zip(sweep.values, series, strict=True)],
@@ -312,7 +311,6 @@ class _Driver:
         series = _alternate(contenders, self.rounds)
         ratio = series[0].median(key) / series[1].median(key)
         document = {
-            "schema": 1,
             "kind": "comparison",
             "figure": key,
             "ratio": ratio,

@@ -127,17 +127,16 @@ def _prove_resume(device: str) -> list[dict[str, Any]]:
 
 def machine() -> dict[str, Any]:
     """Facts about the interpreter, the processor, memory, torch and its devices."""
-    import os
     import platform
 
     import torch
 
     import nmt
+    from nmt.files import available_cores
     from nmt.nn.device import has_fast_bf16, select_device, select_precision
 
     cpu = torch.device("cpu")
     device = select_device("auto")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     fp32, bf16 = _matrix_speed(torch.float32), _matrix_speed(torch.bfloat16)
     return {
         "nmt": nmt.__version__,
@@ -145,7 +144,7 @@ def machine() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": {
             "name": _cpu_name(),
-            "cores": cores,
+            "cores": available_cores(),
             "instructions": torch.backends.cpu.get_cpu_capability(),
             "bf16": "fast" if has_fast_bf16(cpu) else "emulated",
             "gflops": {"fp32": round(fp32, 1), "bf16": round(bf16, 1)},

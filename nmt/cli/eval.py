@@ -175,7 +175,7 @@ class _Done:
     def document(self) -> dict[str, Any]:
         """What `--json` prints."""
         made = {"model": self.model, "decoding": self.decoding, "hyp": self.hyp}
-        return {"schema": 1, "nmt_version": nmt.__version__, **made, **self.evaluation.as_dict()}
+        return {"nmt_version": nmt.__version__, **made, **self.evaluation.as_dict()}
 
     def record(self) -> None:
         """What `--record` does."""

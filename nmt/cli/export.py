@@ -63,7 +63,6 @@ def export(
     size = sum(file.stat().st_size for file in folder.iterdir())
     written = read_export(path) or {}
     document: dict[str, Any] = {
-        "schema": 1,
         "folder": str(folder),
         "format": format_,
         "quantization": quantization,

@@ -1,7 +1,6 @@
 """CTranslate2 (https://github.com/OpenNMT/CTranslate2), for Transformers that were exported to it. Loads no torch."""
 
 import importlib.util
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from nmt.config import DecodingOptions
 from nmt.decoding.hypothesis import Hypothesis
 from nmt.engines import Progress
 from nmt.errors import DeviceError, ModelError, UsageError
-from nmt.files import read_json
+from nmt.files import available_cores, read_json
 from nmt.manifest import WEIGHTS, read_manifest, verify_file
 from nmt.special import BOS, PAD
 from nmt.tokenizer import TokenizerPair
@@ -141,7 +140,7 @@ class CTranslate2Engine:
         _verify(directory, export)
         library = import_ctranslate2()
         kind, numbers = _device(library, device, spread=spread)
-        workers = (threads or _cores()) if kind == "cpu" else 1
+        workers = (threads or available_cores()) if kind == "cpu" else 1
 
         def opened() -> Any:
             folder = str(directory / FOLDER)
@@ -244,7 +243,3 @@ def _device(library: Any, name: str, *, spread: bool) -> tuple[str, list[int]]:
     if int(index or 0) >= count:
         raise DeviceError(f"device '{name}' is not there for CTranslate2; use --device cpu")
     return "cuda", list(range(count)) if spread and not index else [int(index or 0)]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

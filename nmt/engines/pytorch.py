@@ -12,8 +12,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import torch
 
-from nmt.batching import pad_source
-from nmt.bucketing import length_batches
+from nmt.batching import length_batches, pad_source
 from nmt.config import DecodingOptions
 from nmt.decoding.hypothesis import Hypothesis, Tick, nothing
 from nmt.decoding.search import search

@@ -30,11 +30,6 @@ class Score:
     """Lower end of the 95 % bootstrap confidence interval (Koehn 2004), if asked for."""
     high: float | None = None
 
-    def __str__(self) -> str:
-        """Value, interval and signature on one line."""
-        interval = "" if self.low is None else f" [{self.low:.2f}, {self.high:.2f}]"
-        return f"{self.name} {self.value:.2f}{interval} ({self.signature})"
-
 
 @runtime_checkable
 class CorpusScore(Protocol):

@@ -3,7 +3,6 @@
 import ctypes
 import functools
 import gc
-import os
 import resource
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -12,6 +11,7 @@ from typing import Literal
 import torch
 
 from nmt.errors import DeviceError, UsageError
+from nmt.files import available_cores
 
 
 def select_device(name: str, *, local: int = 0) -> torch.device:
@@ -95,8 +95,7 @@ def set_threads(count: int, *, share: int = 1) -> int:
         count: of threads.
         share: processes among which the cores are divided where `count` is 0.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(count or max(1, cores // share))
+    torch.set_num_threads(count or max(1, available_cores() // share))
     return torch.get_num_threads()
 
 

@@ -25,7 +25,7 @@ class MaxoutReadout(nn.Module):
 
 
 class AttentionalVector(nn.Module):
-    """h~ = tanh(W_c [c; h]) (Luong et al. 2015, equation 5, https://arxiv.org/abs/1508.04025)."""
+    """h~ = tanh(W_c [c; h]) (Luong et al. 2015, equation 5, https://arxiv.org/abs/1508.04025), with a bias added."""
 
     def __init__(self, context_size: int, state_size: int, size: int) -> None:
         super().__init__()

@@ -1,7 +1,8 @@
 """Attention scores: how well each key answers a query. Each class is one equation; softmax and mean are `attend`'s.
 
-q is the query, (..., Q); k a key, one of S; both have the width of the recurrent state. What depends on the keys
-alone is computed once a sentence (`project_keys`), what depends on the query alone once a step (`query_map`).
+q is the query, (..., Q); k a key, one of S; both as wide as the recurrent state, unless something else looks up
+(`query`), which some scores allow. What depends on the keys alone is computed once a sentence (`project_keys`), what
+depends on the query alone once a step (`query_map`).
 """
 
 import math
@@ -43,7 +44,19 @@ class Score(nn.Module, ABC):
         return self.from_projected(query if mapped is None else nn.functional.linear(query, *mapped), keys)
 
 
-class AdditiveScore(Score):
+class TanhScore(Score):
+    """v . tanh(q + k), of queries and keys that are mapped to the same width."""
+
+    v: nn.Linear
+
+    def from_projected(self, query: Float[Tensor, "B K A"], keys: Float[Tensor, "B S A"]) -> Float[Tensor, "B K S"]:
+        """`v` applied to tanh(query + key)."""
+        hidden = (query[:, :, None] + keys[:, None]).tanh_()  # (B, K, S, A)
+        scores: Tensor = self.v(hidden)[..., 0]
+        return scores
+
+
+class AdditiveScore(TanhScore):
     """Additive ("MLP") score: v . tanh(W q + U k), with a bias in W.
 
     Bahdanau et al. 2015, section A.1.2, https://arxiv.org/abs/1409.0473.
@@ -64,14 +77,8 @@ class AdditiveScore(Score):
         keys: Tensor = self.u(memory)
         return keys
 
-    def from_projected(self, query: Float[Tensor, "B K A"], keys: Float[Tensor, "B S A"]) -> Float[Tensor, "B K S"]:
-        """`v` applied to tanh(query + key)."""
-        hidden = (query[:, :, None] + keys[:, None]).tanh_()  # (B, K, S, A)
-        scores: Tensor = self.v(hidden)[..., 0]
-        return scores
 
-
-class ConcatScore(Score):
+class ConcatScore(TanhScore):
     """v . tanh(W [q; k]), without bias.
 
     Luong et al. 2015, section 3.1, https://arxiv.org/abs/1508.04025. The same function as Bahdanau's but for the
@@ -91,11 +98,6 @@ class ConcatScore(Score):
     def project_keys(self, memory: Float[Tensor, "B S D"]) -> Float[Tensor, "B S A"]:
         """W_k k."""
         return nn.functional.linear(memory, self.w.weight[:, self.query_size :])
-
-    def from_projected(self, query: Float[Tensor, "B K A"], keys: Float[Tensor, "B S A"]) -> Float[Tensor, "B K S"]:
-        """V . tanh(W_q q + W_k k)."""
-        scores: Tensor = self.v((query[:, :, None] + keys[:, None]).tanh_())[..., 0]
-        return scores
 
 
 class DotScore(Score):
@@ -140,7 +142,7 @@ class CosineScore(DotScore):
         self.log_beta = nn.Parameter(torch.tensor(math.log(beta)))
 
     def project_keys(self, memory: Float[Tensor, "B S D"]) -> Float[Tensor, "B S A"]:
-        """K / |k|."""
+        """`k` / |k|."""
         return nn.functional.normalize(memory, dim=-1)
 
     def from_projected(self, query: Float[Tensor, "B K A"], keys: Float[Tensor, "B S A"]) -> Float[Tensor, "B K S"]:

@@ -43,7 +43,6 @@ class Outcome:
     reason: str
     """`complete`, `patience`, `time` or `stopped`."""
     progress: Progress
-    best: Candidate | None
     begun: bool = True
     """False if nothing was done: it was complete already, or stopped before anything was read or written."""
 
@@ -111,13 +110,13 @@ class Trainer:
             self._require_agreement({"resume": resume, "force": clear})
             self.step = UpdateStep(self.model, self.options, self.precision, self.ranks)
             if self._agreed_to_stop():
-                return Outcome(reason="stopped", progress=self.progress, best=None, begun=False)
+                return Outcome(reason="stopped", progress=self.progress, begun=False)
             if clear:
                 self.directory.clear()
             if resume:
                 self._resume()
                 if self.progress.finished and (reason := self._reason_to_end()) in ("complete", "patience"):
-                    return Outcome(reason=reason, progress=self.progress, best=self.progress.best, begun=False)
+                    return Outcome(reason=reason, progress=self.progress, begun=False)
             else:
                 options = self.options
                 self.directory.require_space(self.model, keep=options.keep_last, candidates=options.average_best)
@@ -276,7 +275,7 @@ class Trainer:
             self.progress.finished = True
         if reason != "stopped" and self.progress.update:
             self.directory.save_progress(self.progress)  # also what was exported: a worse model must not replace it
-        return Outcome(reason=reason, progress=self.progress, best=self.progress.best)
+        return Outcome(reason=reason, progress=self.progress)
 
     def _export_last(self) -> None:
         """Where time ran out before a validation was due: export the last weights if they translate better.

@@ -5,8 +5,7 @@ from typing import Any, Final, TypeVar
 
 import torch
 
-from nmt.batching import make_batch
-from nmt.bucketing import length_batches
+from nmt.batching import length_batches, make_batch
 from nmt.config import DecodingOptions
 from nmt.dataset import DataDirectory
 from nmt.engines.pytorch import TorchEngine

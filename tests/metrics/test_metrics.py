@@ -7,7 +7,7 @@ from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 
 from nmt.errors import DataError, UsageError
-from nmt.metrics import METRICS, Score, bleu, chrf, ter
+from nmt.metrics import METRICS, bleu, chrf, ter
 from nmt.metrics.base import BOOTSTRAP_SAMPLES, bootstrap_samples, looks_tokenised
 
 HYPS = [
@@ -134,12 +134,6 @@ def test_detached_full_stops_look_tokenised():
     assert looks_tokenised(["A man ."] * 10)
     assert not looks_tokenised(["A man ."] * 99 + ["A man."] * 901)
     assert not looks_tokenised(["A man ."] * 3)
-
-
-def test_score_prints_with_its_signature():
-    score = Score(name="BLEU", value=34.567, signature="nrefs:1", low=33.0, high=36.0)
-
-    assert str(score) == "BLEU 34.57 [33.00, 36.00] (nrefs:1)"
 
 
 @pytest.mark.parametrize("key", METRICS)

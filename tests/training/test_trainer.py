@@ -439,8 +439,8 @@ def test_learns_to_copy(arch: str, tmp_path: Path) -> None:
     data = copying_data(tmp_path, pairs=3000)
     run = resolve(arch, preset="tiny", environment={}, overrides=[*sizes[arch], *settings, "dropout=0.0", "threads=1"])
     outcome = train(data, tmp_path / "run", run)
-    assert outcome.best is not None
-    assert outcome.best.bleu > 95
+    assert outcome.progress.best is not None
+    assert outcome.progress.best.bleu > 95
 
 
 def test_the_newest_checkpoint_that_is_left_is_the_one_of_the_highest_update(
