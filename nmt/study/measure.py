@@ -18,6 +18,8 @@ from nmt.study.plan import Plan, Run
 
 STUDY: Final = "study.json"
 """What the figures of a directory come from."""
+TIMED_ROWS: Final = 64
+"""Sentences that are translated at a time, about, where translation is timed."""
 Say = Callable[[str], object]
 
 
@@ -187,7 +189,8 @@ def _time(study: Study, run: Run, length: int) -> None:
         timed = ["--updates", study.plan.timed_updates, "--warmup", 2, "--length", length]
         trained = _json(*words, *timed, "--set", "threads=1", "--set", "batch_tokens=2048")
         text = ["bench", "translate", "-m", study.model(run), "--engine", "torch", study.tests[0].src]
-        decoded = _json(*text, "--beam", 1, "--length", max(1, length // 2))
+        rows = "--batch-tokens", TIMED_ROWS * length  # as many sentences a step, however long they are
+        decoded = _json(*text, "--beam", 1, "--length", max(1, length // 2), *rows)
         return {"training": trained, "translation": decoded}
 
     _keep(study.figure("time", run.variant, length), time)

@@ -314,7 +314,7 @@ def _growth(study: Study) -> Section:
     finding = (
         "With n tokens a side, recurrence, projections and the output layer cost O(n·d²) and O(n·d·V), attention "
         f"between positions O(n²·d). What grows with the square makes, at n = {lengths[-1]}: {'; '.join(told)} (times "
-        "by least squares of a·n + b·n²)."
+        "by least squares of a·n + b·n²; gru, which has no such operations, shows what of that is the measure's own)."
     )
     return Section("How do time and memory grow?", finding, header, rows, chart)
 
