@@ -28,11 +28,11 @@ def by_words(weights: Matrix, source: Sequence[Word], target: Sequence[Word]) ->
     What a word gets is the sum over its pieces; what a word gives is the mean over its pieces, so that rows still
     sum to what they summed to. A word without pieces gets and gives nothing.
     """
-    found = np.zeros((len(target), len(source)), weights.dtype)
-    for row, (_, first, last) in enumerate(target):
-        for column, (_, start, end) in enumerate(source if first < last else ()):
-            found[row, column] = weights[first:last, start:end].sum() / (last - first)
-    return found
+    columns = [weights[:, start:end].sum(1) for _, start, end in source]
+    gets = np.stack(columns, 1) if columns else weights[:, :0]
+    nothing = np.zeros(len(source), weights.dtype)
+    rows = [gets[start:end].mean(0) if start < end else nothing for _, start, end in target]
+    return np.stack(rows) if rows else np.zeros((0, len(source)), weights.dtype)
 
 
 def links(weights: Matrix) -> list[Link]:

@@ -114,10 +114,10 @@ def attend_pair(
         DataError: a side is longer than `longest`.
     """
     tokenizers = loaded.tokenizers
+    _check_length(tokenizers.source.encode(source), longest)
     src_ids, src_words = tokenizers.source.encode_words(source)
-    if not src_ids:
+    if not (src_ids and src_words):
         raise BlankError("the sentence is blank")
-    _check_length(src_ids, longest)
     device = next(loaded.model.parameters()).device
     src, src_mask = pad_source([src_ids], device)
     if target is None:
@@ -126,8 +126,9 @@ def attend_pair(
         if not tgt_words:
             raise BlankError("the model's own translation is blank: give one")
     else:
+        _check_length(tokenizers.target.encode(target), longest)
         tgt_ids, tgt_words = tokenizers.target.encode_words(target)
-        if not tgt_ids:
+        if not (tgt_ids and tgt_words):
             raise BlankError("the translation is blank")
     _check_length(tgt_ids, longest)
     tgt_in = torch.tensor([[BOS, *tgt_ids]], device=device)

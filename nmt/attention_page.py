@@ -49,15 +49,21 @@ class Shown:
         }
 
 
+def check_size(pairs: Sequence[Shown]) -> None:
+    """Raise `DataError` where pairs have more than `MOST_WEIGHTS`."""
+    count = sum(weights.size for pair in pairs for weights in pair.maps.values())
+    if count > MOST_WEIGHTS:
+        what = f"{len(pairs)} pairs with {count:,} weights are too much for a page"
+        raise DataError(f"{what} (at most {MOST_WEIGHTS:,}): give fewer or shorter lines")
+
+
 def attention_page(pairs: Sequence[Shown]) -> str:
     """The page as HTML, the first pair shown first.
 
     Raises:
         DataError: more weights than `MOST_WEIGHTS`.
     """
-    count = sum(weights.size for pair in pairs for weights in pair.maps.values())
-    if count > MOST_WEIGHTS:
-        raise DataError(f"{count:,} weights are too many for a page, at most {MOST_WEIGHTS:,}: fewer or shorter lines")
+    check_size(pairs)
     title = pairs[0].title
     policy = f"default-src 'none'; style-src {policy_hash(STYLE)}; script-src {policy_hash(SCRIPT)}; base-uri 'none'"
     return "\n".join(
@@ -195,7 +201,7 @@ function clamp() {
   state.row = Math.max(0, Math.min(rowsOf(state.kind).length - 1, state.row));
 }
 function controls() {
-  fill($('pair'), pairs.map((pair, i) => [i, `${i + 1}. ${pair.title}`]), state.pair);
+  fill($('pair'), pairs.map((pair, i) => [i, pair.title]), state.pair);
   const map = data.maps[state.kind], heads = map[0].length;
   fill($('kind'), Object.keys(data.maps).map(k => [k, names[k]]), state.kind);
   fill($('layer'), map.map((_, i) => [i, String(i)]), state.layer);

@@ -113,18 +113,20 @@ def _families(letters: Set[str]) -> tuple[list[str], str]:
     """Fonts that have these letters, the usual one first, and the letters that none has."""
     from matplotlib import font_manager
 
-    def without(path: str, wanted: Set[str]) -> Set[str]:
-        known = font_manager.get_font(path).get_charmap()
+    def without(family: str, wanted: Set[str]) -> Set[str]:
+        try:
+            known = font_manager.get_font(font_manager.findfont(family, fallback_to_default=False)).get_charmap()
+        except (OSError, ValueError, RuntimeError):  # a font that is there no more, or damaged
+            return wanted
         return {letter for letter in wanted if ord(letter) not in known}
 
     usual = "DejaVu Sans"  # comes with matplotlib
-    missing = without(font_manager.findfont(usual), letters)
-    families = [usual]
-    fonts = [font for font in font_manager.fontManager.ttflist if "Last Resort" not in font.name]  # that has boxes only
-    for font in fonts if missing else ():
-        left = without(font.fname, missing)
+    missing, families = without(usual, letters), [usual]
+    others = {font.name for font in font_manager.fontManager.ttflist} if missing else set()
+    for family in sorted(others - {usual, "Last Resort High-Efficiency"}):  # that one has boxes only
+        left = without(family, missing)
         if left != missing:
-            families.append(font.name)
+            families.append(family)
             missing = left
     return families, "".join(sorted(missing))
 

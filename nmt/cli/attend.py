@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -136,16 +136,17 @@ def attend(
         assert sentence is not None
         sources, targets = [_only_line() if sentence == "-" else sentence], [target]
     shown = _attended(loaded, sources, targets, beam or 5, drawn=out is not None)
-    matrices = [_Matrix(pair, pair.alignment(layer, head), subwords=subwords) for pair in shown.values()]
     if out is not None and page:
-        _write_page(out, [(sources[number], pair) for number, pair in shown.items()])
-    elif out is not None:
-        for number, matrix in zip(shown, matrices, strict=True):
-            matrix.draw(out if src is None else out.with_stem(f"{out.stem}-{number + 1}"))
-    if src is None and json_output:
-        matrices[0].print_json()
-    elif out is None:
-        matrices[0].print()
+        kept = _write_page(out, sources, shown, several=src is not None)
+        shown = iter(kept[:1] if json_output else ())
+    for number, pair in shown:
+        matrix = _Matrix(pair, pair.alignment(layer, head), subwords=subwords)
+        if out is not None and not page:
+            matrix.draw(out if src is None else out.with_stem(f"{out.stem}-{number}"))
+        if json_output:
+            matrix.print_json()
+        elif out is None:
+            matrix.print()
 
 
 def _read(src: Path, ref: Path | None) -> tuple[list[str], list[str | None]]:
@@ -162,27 +163,28 @@ def _read(src: Path, ref: Path | None) -> tuple[list[str], list[str | None]]:
 
 def _attended(
     loaded: "LoadedModel", sources: Sequence[str], targets: Sequence[str | None], beam: int, *, drawn: bool
-) -> "dict[int, AttendedPair]":
-    """The pairs by their number, without blank lines where there are several."""
+) -> "Iterator[tuple[int, AttendedPair]]":
+    """Line number and pair, one after the other; of several lines, blank ones are left out."""
     from nmt.attending import LONGEST, READABLE, BlankError, attend_pair
 
-    shown: dict[int, AttendedPair] = {}
     longest = READABLE if drawn else LONGEST
-    several = len(sources) > 1
+    several, found = len(sources) > 1, False
     with console.progress_bar("attending") as show:
-        for number, (source, target) in enumerate(zip(sources, targets, strict=True)):
+        for number, (source, target) in enumerate(zip(sources, targets, strict=True), 1):
             try:
-                shown[number] = attend_pair(loaded, source, target, beam_size=beam, longest=longest)
+                yield number, attend_pair(loaded, source, target, beam_size=beam, longest=longest)
+                found = True
             except BlankError:
                 if not several:
                     raise
             except DataError as error:
-                raise (DataError(f"line {number + 1}: {error}") if several else error) from error
+                if not several:
+                    raise
+                raise DataError(f"line {number}: {error}") from error
             if show is not None:
-                show(number + 1, len(sources))
-    if not shown:
+                show(number, len(sources))
+    if not found:
         raise DataError("there is no text to show")
-    return shown
 
 
 def _load(model: Path | None) -> "LoadedModel":
@@ -212,26 +214,33 @@ def _load_reverse(path: Path, loaded: "LoadedModel") -> "LoadedModel":
     return reverse
 
 
-def _write_page(out: Path, pairs: "Sequence[tuple[str, AttendedPair]]") -> None:
-    from nmt.attention_page import Shown, attention_page
+def _write_page(
+    out: Path, sources: Sequence[str], pairs: "Iterable[tuple[int, AttendedPair]]", *, several: bool
+) -> "list[tuple[int, AttendedPair]]":
+    """Write the page of all pairs, which are returned; of a file's, titles begin with the number of the line."""
+    from nmt.attention_page import Shown, attention_page, check_size
     from nmt.files import atomic_file
 
-    page = attention_page(
-        [
+    kept, shown = [], []
+    for number, pair in pairs:
+        text = " ".join(sources[number - 1].split())
+        kept.append((number, pair))
+        shown.append(
             Shown(
-                title=" ".join(text.split()),
+                title=f"{number}. {text}" if several else text,
                 source=pair.source,
                 target=pair.target,
                 maps={kind: weights for kind, weights in pair.maps().items() if weights is not None},
                 layer=pair.alignment_layer,
                 candidates=pair.candidates,
             )
-            for text, pair in pairs
-        ]
-    )
+        )
+        check_size(shown)  # before all the others are translated
+    page = attention_page(shown)
     with atomic_file(out) as file:
         file.write(page.encode())
     console.note(f"{out}: open it in a browser")
+    return kept
 
 
 def _only_line() -> str:

@@ -146,10 +146,10 @@ def translate(
     batch_tokens: Annotated[
         int | None, typer.Option(min=1, help="Source tokens per batch.", show_default="4096; ctranslate2: 256")
     ] = None,
-    length: Annotated[
-        int | None,
-        typer.Option(min=1, help="Cut the text into lines of this many words, translated into as many tokens."),
-    ] = None,
+    length: Annotated[int | None, typer.Option(min=1, help="Cut the text into lines of this many words.")] = None,
+    as_long: Annotated[
+        bool, typer.Option("--as-long", help="Make translations have as many tokens as their source (torch only).")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16.", show_default="fp32")] = None,
     engine: Annotated[str, typer.Option(help="auto, torch or ctranslate2.")] = "auto",
@@ -169,6 +169,7 @@ def translate(
     """
     arguments = _Arguments("bench", "translate")
     arguments.add(None if file is None else str(file), "--beam", str(beam), "--device", device, "--engine", engine)
+    arguments.add("--as-long" if as_long else None)
     arguments.add_option("--precision", precision)
     for option, value in (("--model", model), ("--batch-tokens", batch_tokens), ("--length", length)):
         arguments.add_option(option, value)
@@ -181,12 +182,14 @@ def translate(
         from nmt.resources import default_model
 
         lines = _lines(file)
-        options = DecodingOptions(beam_size=beam)
         if length is not None:
-            lines, options = lines_of_length(lines, length), as_long_as_the_source(options)
+            lines = lines_of_length(lines, length)
+        options = DecodingOptions(beam_size=beam)
+        if as_long:
+            options = as_long_as_the_source(options)
         choice = EngineChoice(engine=engine, device=device, precision=precision, batch_tokens=batch_tokens)
         translator = load_translator(model, options, choice)
-        translator.retry = length is None  # a second search would be timed as part of the first
+        translator.retry = not as_long  # a second search would be timed as part of the first
         document = bench_translation(translator, lines, name=(model or default_model()).name)
         return document, translation_rows(document)
 

@@ -102,8 +102,8 @@ def translate(
     Lines end at LF alone. With --n-best above 1 and without --json, every translation is a line of four
     columns, separated by tabs: number of the source line, rank, score, translation. The score is the
     log-probability divided by length ** length-penalty. A pipe or terminal is answered line by line. A line
-    whose translation is empty or repeats itself is translated once more, under a rule that no four tokens come
-    twice in a row; the second translation is taken if it ends and is neither.
+    whose translation is empty or repeats itself is translated once more, under a rule that no sequence of four
+    tokens comes twice; the second translation is taken if it ends and is neither.
     """
     if n_best > beam:
         raise UsageError(f"--n-best {n_best} needs a --beam of at least as many (it is {beam})")

@@ -115,7 +115,7 @@ def _identity(study: Study) -> dict[str, Any]:
         "data": DataDirectory.open(study.data).fingerprint,
         "test sets or gold alignments": {name: sha256_file(path) for name, path in files},
         "models": {run.name: _digest(plan, run) for run in plan.runs},
-        "measurements": [plan.beam, list(plan.beams), list(plan.lengths), plan.timed_updates],
+        "measurements": [plan.beam, list(plan.beams), list(plan.lengths), plan.timed_updates, TIMED_ROWS],
     }
 
 
@@ -190,7 +190,7 @@ def _time(study: Study, run: Run, length: int) -> None:
         trained = _json(*words, *timed, "--set", "threads=1", "--set", "batch_tokens=2048")
         text = ["bench", "translate", "-m", study.model(run), "--engine", "torch", study.tests[0].src]
         rows = "--batch-tokens", TIMED_ROWS * length  # as many sentences a step, however long they are
-        decoded = _json(*text, "--beam", 1, "--length", max(1, length // 2), *rows)
+        decoded = _json(*text, "--beam", 1, "--length", max(1, length // 2), "--as-long", *rows)
         return {"training": trained, "translation": decoded}
 
     _keep(study.figure("time", run.variant, length), time)

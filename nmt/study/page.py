@@ -293,10 +293,11 @@ def _growth(study: Study) -> Section:
     shares: dict[tuple[str, str], float] = {}
     for what in ("training", "translation"):
         for arch in arches:
-            times = [_milliseconds(study, arch, length, what) for length in lengths]
-            shares[what, arch] = _square_share(lengths, times)
-            growth = f"{_slope(lengths, times):.2f}", f"{shares[what, arch]:.0%}"
-            rows.append([f"{arch}, {what}, ms", *(f"{time:.2f}" for time in times), *growth])
+            sizes, times = zip(*(_milliseconds(study, arch, length, what) for length in lengths), strict=True)
+            shares[what, arch] = _square_share(sizes, times, lengths[-1])
+            growth = f"{_slope(sizes, times):.2f}", f"{shares[what, arch]:.0%}"
+            of = "" if what == "training" else f" of {', '.join(f'{size:.0f}' for size in sizes)} tokens"
+            rows.append([f"{arch}, {what}{of}, ms", *(f"{time:.2f}" for time in times), *growth])
             if what == "training":
                 curves.append(Curve(arch, times))
     for what in ("training", "translation"):
@@ -319,21 +320,20 @@ def _growth(study: Study) -> Section:
     return Section("How do time and memory grow?", finding, header, rows, chart)
 
 
-def _milliseconds(study: Study, arch: str, length: int, what: str) -> float:
-    """Time for a sentence of `length` tokens a side; what was translated came out at nearly that."""
+def _milliseconds(study: Study, arch: str, length: int, what: str) -> tuple[float, float]:
+    """Tokens a side of what was timed, and time a sentence; what was translated is cut by words, to about as much."""
     figures = _time_at(study, arch, length)[what]
     if what == "training":
-        return float(1000 * length / figures["target_tokens_per_second"])
-    return float(1000 / figures["lines_per_second"] * length / figures["target_tokens_per_line"])
+        return length, 1000 * length / figures["target_tokens_per_second"]
+    return figures["target_tokens_per_line"], 1000 / figures["lines_per_second"]
 
 
-def _square_share(lengths: Sequence[int], times: Sequence[float]) -> float:
-    """Share of b n^2 at the greatest n in a n + b n^2 fitted to the times: least squares of the relative errors."""
+def _square_share(lengths: Sequence[float], times: Sequence[float], n: int) -> float:
+    """Share of b n^2 in a n + b n^2 fitted to the times at these lengths: least squares of the relative errors."""
     xs = [n / time for n, time in zip(lengths, times, strict=True)]
     ys = [n * n / time for n, time in zip(lengths, times, strict=True)]
     xx, xy, yy = (sum(map(math.prod, zip(u, v, strict=True))) for u, v in ((xs, xs), (xs, ys), (ys, ys)))
     linear, square = sum(xs) * yy - sum(ys) * xy, sum(ys) * xx - sum(xs) * xy
-    n = lengths[-1]
     return max(0.0, square) * n / (max(0.0, linear) + max(0.0, square) * n)
 
 
@@ -360,7 +360,7 @@ def _time_at(study: Study, arch: str, length: int) -> Any:
     return read_figures(study, ("time", arch, length))
 
 
-def _slope(lengths: Sequence[int], times: Sequence[float]) -> float:
+def _slope(lengths: Sequence[float], times: Sequence[float]) -> float:
     """Of the line through the logarithms, by least squares."""
     xs, ys = [math.log(length) for length in lengths], [math.log(time) for time in times]
     return statistics.linear_regression(xs, ys).slope

@@ -6,6 +6,7 @@ import sys
 import pytest
 from rich.cells import cell_len
 
+from nmt.tokenizer import TokenizerPair
 from tests.tiny import tiny_model
 
 
@@ -39,7 +40,7 @@ def test_a_picture_is_drawn(nmt, model, tmp_path, suffix):
 def test_a_file_gives_a_page_of_its_sentences_or_a_picture_of_each(nmt, model, corpus):
     files = ["--src", corpus / "text.fr", "--ref", corpus / "text.en"]
     assert nmt("attend", "-m", model, *files, "-o", corpus / "page.html").code == 0
-    assert [pair["title"] for pair in pairs_of(corpus / "page.html")] == ["La gare.", "Un homme marche."]
+    assert [pair["title"] for pair in pairs_of(corpus / "page.html")] == ["1. La gare.", "3. Un homme marche."]
     assert nmt("attend", "-m", model, *files, "-o", corpus / "map.png").code == 0
     assert sorted(path.name for path in corpus.glob("*.png")) == ["map-1.png", "map-3.png"]
 
@@ -48,14 +49,25 @@ def pairs_of(page):
     return json.loads(re.search(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8"))[1])
 
 
-def test_without_translations_the_model_makes_them(nmt, model, tmp_path):
+@pytest.mark.parametrize("beam", [2, 4])
+def test_without_translations_the_model_makes_them(nmt, model, tmp_path, beam):
+    """The very tokens that `nmt translate` finds with such a beam."""
     (tmp_path / "a").write_text("La gare est là-bas.\n", encoding="utf-8")
-    result = nmt("attend", "-m", model, "--src", tmp_path / "a", "-o", tmp_path / "page.html")
+    result = nmt("attend", "-m", model, "--src", tmp_path / "a", "-o", tmp_path / "page.html", "--beam", beam)
     assert result.code == 0, result.err
     [pair] = pairs_of(tmp_path / "page.html")
-    given = nmt("translate", "-m", model, tmp_path / "a", "--engine", "torch", "--json").out
-    tokens = json.loads(given)["tokens"]
-    assert len(pair["target"]) in (tokens, tokens + 1)  # a translation that was stopped has no end of its own
+    given = nmt("translate", "-m", model, tmp_path / "a", "--engine", "torch", "--json", "--beam", beam).out
+    tokenizer = TokenizerPair.load(model).target
+    pieces = tokenizer.vocabulary()
+    assert (
+        tokenizer.decode([pieces.index(piece) for piece in pair["target"]]).strip() == json.loads(given)["translation"]
+    )
+
+
+def test_an_own_translation_without_words_is_an_error(nmt, model):
+    result = nmt("attend", "-m", model, "La gare est là-bas.", "--beam", 1)  # what greedy search makes of it
+    assert (result.code, result.out) == (3, "")
+    assert "own translation is blank" in result.err
 
 
 def test_pieces_are_linked_as_they_are_shown(nmt, model):

@@ -18,9 +18,12 @@ from nmt.cli import app, frame
 from nmt.cli.engine import EngineChoice, load_scorer
 from nmt.cli.streams import Arrivals
 from nmt.config import DecodingOptions
+from nmt.decoding.hypothesis import Hypothesis
 from nmt.engines.pytorch import BATCH_TOKENS, TorchEngine
 from nmt.scoring import Scorer
-from nmt.translator import MAX_SOURCE_TOKENS, Translator
+from nmt.special import EOS
+from nmt.tokenizer import TokenizerPair
+from nmt.translator import MAX_SOURCE_TOKENS, Candidate, Part, Translation, Translator
 from tests.copying import TEXT, copying_model, tokenizers
 from tests.tiny import tiny_model
 
@@ -430,3 +433,26 @@ def test_input_that_does_not_wait_is_waited_for() -> None:
         writer.join()
         os.close(start)
         os.close(end)
+
+
+def test_links_are_between_the_words_of_the_whole_line(model) -> None:
+    """Two parts, the second beginning within a word; each target piece looks at one source piece."""
+    from nmt.cli.translate import _Format
+
+    tokenizers = TokenizerPair.load(model)
+    source = tokenizers.source
+    parts = tuple(Part(text, tuple(source.encode(text))) for text in ("l\u00b4homme  est", "l\u00e0-bas \ufeff ici"))
+    targets = [tokenizers.target.encode(text) for text in ("the man", "is there")]
+    # The first word of each translation looks at the last piece of its part, the second at its first.
+    hypotheses = []
+    for part, tokens in zip(parts, targets, strict=True):
+        second = tokenizers.target.decode_words(tokens)[1].start
+        attention = torch.zeros(len(tokens) + 1, len(part.tokens) + 1)
+        attention[:second, len(part.tokens) - 1] = 1
+        attention[second:, 0] = 1
+        hypotheses.append(Hypothesis((*tokens, EOS), 0.0, attention))
+    line = f" {parts[0].text}{parts[1].text} "  # words 0 to 3: l'homme, estlà-bas, U+FEFF, ici
+    candidate = Candidate("the man is there", 0.0, 0.0, tuple(hypotheses))
+    translation = Translation(line, parts, (candidate,), source_cut=False, looping=False, retried=False)
+    form = _Format(n_best=1, as_json=False, tokenizers=tokenizers)
+    assert list(form.lines(1, [translation])) == ["the man is there\t0-1 1-0 1-3 3-2"]
