@@ -142,8 +142,11 @@ th.column { height: 1px; vertical-align: bottom; padding: 0 0 .3rem; }
 th.column span { writing-mode: vertical-rl; transform: rotate(180deg); white-space: pre; }
 th.row { text-align: right; padding: 0 .6rem 0 0; white-space: pre; cursor: default; }
 td { width: 22px; min-width: 22px; height: 22px; border: solid var(--line); border-width: 1px 0 0 1px; padding: 0; }
+td:last-child { border-right-width: 1px; }
+tr:last-child td { border-bottom-width: 1px; }
 tr.chosen th.row, th.strong { color: var(--mark); font-weight: 650; }
 tr.chosen td, tr.chosen + tr td { border-top-color: var(--mark); }
+tr.chosen:last-child td { border-bottom-color: var(--mark); }
 svg text { fill: var(--ink); font-size: 15px; white-space: pre; }
 svg text.chosen { fill: var(--mark); font-weight: 650; }
 svg line { stroke: rgb(var(--cell)); stroke-width: 2.5; }

@@ -84,11 +84,14 @@ class GRUConfig:
 
 SAME_WIDTH: Final = frozenset({"dot", "scaled_dot", "cosine", "gaussian", "boxcar", "epanechnikov"})
 """Scores that compare query and key element by element."""
-NARROW: Final = 0.25
-"""Bandwidth of a Gaussian whose keys differ enough to choose between them: at a width of 256 it is as sharp as
-`scaled_dot`, as 2 h^2 d = 2 sqrt(d) there. At 1 all keys would weigh nearly the same."""
-WIDE: Final = 1.0
-"""Bandwidth of a window: most keys are inside at first, as one that is outside has no gradient."""
+
+
+def _suitable_bandwidth(score: ScoreName, width: int) -> float:
+    """Of a Gaussian, h = d^-1/4: with 2 h^2 d = 2 sqrt(d) it is as sharp as `scaled_dot`; at 1 all keys weigh the same.
+
+    Of a window, 1: most keys are inside at first, as one that is outside has no gradient.
+    """
+    return float(max(1, width)) ** -0.25 if score == "gaussian" else 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +148,7 @@ class AttentionGRUConfig:
 
     def __post_init__(self) -> None:
         if self.bandwidth == 0:
-            object.__setattr__(self, "bandwidth", NARROW if self.score == "gaussian" else WIDE)
+            object.__setattr__(self, "bandwidth", _suitable_bandwidth(self.score, self.hidden_size))
         _check_positive(self, "attention_size", "attention_positions", "window")
         fits = self.placement == "after" or not self.input_feeding
         rule = 'it needs placement = "after": before the cell the context is fed anyway'

@@ -167,7 +167,8 @@ def test_a_kernel_has_the_bandwidth_that_suits_it_unless_it_is_told() -> None:
         assert isinstance(model, AttentionGRUConfig)
         return model.bandwidth
 
-    assert bandwidth("score=gaussian") == 0.25
+    assert bandwidth("score=gaussian", "hidden_size=256") == 0.25
+    assert bandwidth("score=gaussian", "hidden_size=16") == 0.5
     assert bandwidth("score=epanechnikov") == bandwidth("score=boxcar", "bandwidth=0") == 1.0
     assert bandwidth("score=gaussian", "bandwidth=0.5") == 0.5
     stored = resolve("attention", environment={}, overrides=["score=gaussian"])
