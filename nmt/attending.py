@@ -153,12 +153,15 @@ def word_attention(loaded: LoadedModel, source: str, target: str) -> WordAttenti
 
     `None` too where a side is blank, or so long that its maps would fill the memory (or was translated in parts).
     """
-    if loaded.config.arch == "gru" or not source.strip() or not target.strip():
+    if loaded.config.arch == "gru":
         return None
     sides = ((loaded.tokenizers.source, source), (loaded.tokenizers.target, target))
     if max(len(tokenizer.encode(text)) for tokenizer, text in sides) > READABLE:
         return None
-    pair = attend_pair(loaded, source, target, candidates=False)
+    try:
+        pair = attend_pair(loaded, source, target, candidates=False)
+    except BlankError:
+        return None
     return words_of(pair, pair.alignment())
 
 

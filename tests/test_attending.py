@@ -98,6 +98,12 @@ def test_what_would_fill_the_memory_is_refused(transformer: LoadedModel) -> None
     assert word_attention(transformer, "la gare " * 200, TARGET) is None
 
 
+@pytest.mark.parametrize("blank", ["", " ", "\u200b"])
+def test_between_a_text_and_nothing_there_are_no_weights(transformer: LoadedModel, blank: str) -> None:
+    assert word_attention(transformer, SOURCE, blank) is None
+    assert word_attention(transformer, blank, TARGET) is None
+
+
 def test_a_model_without_attention_has_nothing_to_show(transformer: LoadedModel) -> None:
     with pytest.raises(UsageError, match="has no attention to show"):
         attend_pair(other(transformer, "gru"), SOURCE, TARGET)
