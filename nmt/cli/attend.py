@@ -150,14 +150,13 @@ def attend(
 
 
 def _read(src: Path, ref: Path | None) -> tuple[list[str], list[str | None]]:
+    from nmt.cli.attend_links import read_pairs
     from nmt.lines import read_text_lines
 
-    sources = read_text_lines(src)
     if ref is None:
+        sources = list(read_text_lines(src))
         return sources, [None] * len(sources)
-    targets = read_text_lines(ref)
-    if len(sources) != len(targets):
-        raise DataError(f"{src} has {len(sources)} lines, {ref} has {len(targets)}")
+    sources, targets = read_pairs(src, ref)
     return sources, list(targets)
 
 

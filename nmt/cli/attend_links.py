@@ -24,6 +24,14 @@ from nmt.errors import DataError
 from nmt.lines import read_text_lines
 
 
+def read_pairs(src: Path, ref: Path) -> tuple[list[str], list[str]]:
+    """Lines of two files; raises `DataError` where they have not as many."""
+    sources, targets = list(read_text_lines(src)), list(read_text_lines(ref))
+    if len(sources) != len(targets):
+        raise DataError(f"{src} has {len(sources)} lines, {ref} has {len(targets)}")
+    return sources, targets
+
+
 class _Seen(NamedTuple):
     """A pair as one model saw it, and the links of a model of the other direction, if there is one."""
 
@@ -49,9 +57,7 @@ class Pairs:
         self, loaded: LoadedModel, src: Path, ref: Path, method: Symmetrisation | None, reverse: LoadedModel | None
     ) -> None:
         self.loaded, self.src, self.method, self.reverse = loaded, src, method, reverse
-        self.sources, self.targets = read_text_lines(src), read_text_lines(ref)
-        if len(self.sources) != len(self.targets):
-            raise DataError(f"{src} has {len(self.sources)} lines, {ref} has {len(self.targets)}")
+        self.sources, self.targets = read_pairs(src, ref)
 
     def print_links(self, layer: int | None, head: int | None, *, json_output: bool) -> None:
         """A line a pair, as soon as it is known."""
