@@ -2,23 +2,24 @@
 
 The table of logits (tokens x vocabulary) is the largest thing in a training step. It is never held whole: each
 piece of tokens is projected, scored and turned into its gradient at once, and only the gradients by features and
-weights are kept. Between the matrix products, for which a piece is large, softmax and gradient go over it in slices
-that stay in cache; the gradient takes the place of the logits.
+weights are kept. A piece is gone through once between its matrix products, by the softmax: the bias is one more
+feature, which is 1 everywhere, and the part of the gradient that label smoothing spreads evenly over the vocabulary
+is a product of two vectors.
 """
 
 from typing import Any, Final, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 PIECE_TOKENS: Final = 1024
 """Tokens a piece: 1024 x 8,000 logits are 16 MB in bfloat16."""
 TOKENS_MULTIPLE: Final = 128
-"""The last piece is filled up to a multiple of these, with rows that count nothing, so that few shapes arise."""
-SLICE_LOGITS: Final = 2**19
-"""Logits a slice: as many probabilities are 2 MB in float32."""
+"""The last piece is filled up to a multiple of these, with rows of zeros, so that few shapes arise."""
+FEATURES_MULTIPLE: Final = 32
+"""Features, the one for the bias included, are filled up to a multiple of these: matrix units take as many at once."""
 
 
 class Losses(NamedTuple):
@@ -61,51 +62,61 @@ class _CrossEntropy(torch.autograd.Function):
         wanted: bool,
     ) -> tuple[Tensor, Tensor]:
         needs_grad = wanted and any(ctx.needs_input_grad)
-        tokens = len(features)
-        low = nn.functional.pad(features.to(dtype), (0, 0, 0, -tokens % TOKENS_MULTIPLE))
-        low_weight = weight.to(dtype)
-        wide_bias = bias.float()
-        smoothed = torch.zeros((), device=low.device)
-        nll = torch.zeros_like(smoothed)
-        grad_features = torch.empty_like(low) if needs_grad else low
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32)
-        grad_bias = torch.zeros_like(wide_bias)
+        (tokens, size), vocabulary = features.shape, len(weight)
+        even = label_smoothing / vocabulary
+        rows = _with_one_more(features, torch.ones_like(targets), dtype, TOKENS_MULTIPLE)
+        low_weight = _with_one_more(weight, bias, dtype, 1)
+        feature_sum, weight_sum = features.sum(0, dtype=torch.float32), weight.sum(0, dtype=torch.float32)
+        nll = torch.zeros((), device=rows.device)
+        all_nll = -(feature_sum * weight_sum).sum() - tokens * bias.sum()  # of all the vocabulary, less normalisers
+        grad_rows = torch.empty_like(rows) if needs_grad else rows
+        grad_weight = torch.zeros_like(low_weight, dtype=torch.float32)
+        logits_table = rows.new_empty(min(PIECE_TOKENS, len(rows)), vocabulary)  # one for all pieces: it stays in cache
+        probs_table = torch.empty_like(logits_table)
         with torch.autocast(features.device.type, enabled=False):
-            for start in range(0, len(low), PIECE_TOKENS):
-                rows, gold = low[start : start + PIECE_TOKENS], targets[start : start + PIECE_TOKENS, None]
-                logits = rows @ low_weight.T
-                logits[len(gold) :] = 0  # the gradient at rows that are no tokens
-                size = len(rows) if logits.is_cuda else max(1, SLICE_LOGITS // len(weight))
-                parts = torch.split(logits[: len(gold)], size)
-                for part, part_gold in zip(parts, torch.split(gold, size), strict=True):
-                    probs, gold_log_probs, all_log_probs = _log_probabilities(part + wide_bias, part_gold)
-                    nll -= gold_log_probs.sum()
-                    spread = all_log_probs * (label_smoothing / len(weight))
-                    smoothed -= (1 - label_smoothing) * gold_log_probs.sum() + spread
-                    if needs_grad:
-                        grad = probs.sub_(label_smoothing / len(weight))
-                        grad.scatter_add_(-1, part_gold, torch.full_like(gold_log_probs, label_smoothing - 1))
-                        part.copy_(grad)
+            for start in range(0, len(rows), PIECE_TOKENS):
+                piece, gold = rows[start : start + PIECE_TOKENS], targets[start : start + PIECE_TOKENS]
+                logits = torch.mm(piece, low_weight.T, out=logits_table[: len(piece)])
+                probs = torch.softmax(logits, -1, out=probs_table[: len(piece)])
+                places = torch.arange(len(gold), device=gold.device), gold
+                gold_nll = _negative_log_likelihood(logits, probs, places)
+                nll += gold_nll.sum()
+                all_nll += vocabulary * (gold_nll + logits[places]).sum()
                 if needs_grad:
-                    torch.mm(logits, low_weight, out=grad_features[start : start + PIECE_TOKENS])
-                    grad_weight += logits.T @ rows
-                    grad_bias += (logits.new_ones(1, len(logits)) @ logits)[0]  # faster than a sum over rows
+                    probs[places] -= 1 - label_smoothing
+                    torch.mm(probs, low_weight, out=grad_rows[start : start + PIECE_TOKENS])
+                    grad_weight += probs.T @ piece
         if needs_grad:
-            ctx.save_for_backward(grad_features[:tokens], grad_weight, grad_bias)
+            grad_weight[:, :size] -= even * feature_sum
+            grad_weight[:, size] -= even * tokens
+            ctx.save_for_backward(grad_rows[:tokens, :size] - even * weight_sum, grad_weight)
             ctx.dtypes = features.dtype, weight.dtype, bias.dtype
         ctx.mark_non_differentiable(nll)
-        return smoothed, nll
+        return (1 - label_smoothing) * nll + even * all_nll, nll
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _nll: Tensor) -> tuple[Tensor | None, ...]:
-        scaled = [(saved.float() * grad).to(dtype) for saved, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)]
-        return *scaled, None, None, None, None
+        grad_features, grad_weight = ctx.saved_tensors
+        size = grad_features.shape[1]
+        parts = grad_features, grad_weight[:, :size], grad_weight[:, size]
+        return *((part * grad).to(dtype) for part, dtype in zip(parts, ctx.dtypes, strict=True)), None, None, None, None
 
 
-def _log_probabilities(logits: Tensor, gold: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Probabilities (M, V), log-probabilities of `gold` (M, 1), and the sum of all log-probabilities."""
-    probs = torch.softmax(logits, -1)
-    normaliser = logits.amax(-1, keepdim=True) - probs.amax(-1, keepdim=True).log()  # log sum exp; the best p >= 1/V
-    gold_log_probs = logits.gather(-1, gold) - normaliser
-    return probs, gold_log_probs, logits.sum() - logits.shape[-1] * normaliser.sum()
+def _with_one_more(table: Tensor, column: Tensor, dtype: torch.dtype, multiple: int) -> Tensor:
+    """The table and the column beside it, and zeros: columns to FEATURES_MULTIPLE, rows to `multiple`."""
+    rows, size = table.shape
+    wide = table.new_zeros(rows + -rows % multiple, size + 1 + -(size + 1) % FEATURES_MULTIPLE, dtype=dtype)
+    wide[:rows, :size] = table
+    wide[:rows, size] = column
+    return wide
+
+
+def _negative_log_likelihood(logits: Tensor, probs: Tensor, places: tuple[Tensor, Tensor]) -> Tensor:
+    """-log p at the places (rows, columns), in float32."""
+    gold_probs = probs[places].float()
+    if not logits.is_cuda and bool((gold_probs > torch.finfo(torch.float32).tiny).all()):
+        return -gold_probs.log()
+    # One is too small for a float, or a GPU would have to be waited for to know: by the best, whose p is at least 1/V.
+    best, best_probs = (table[: len(gold_probs)].amax(-1).float() for table in (logits, probs))
+    return best - best_probs.log() - logits[places]

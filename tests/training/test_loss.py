@@ -12,7 +12,6 @@ from nmt.training.loss import smoothed_cross_entropy
 @pytest.mark.parametrize("tokens", [1, 7, 16, 21])
 def test_value_and_gradients_equal_torch(tokens: int, label_smoothing: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loss_module, "PIECE_TOKENS", 8)  # 21 tokens are two whole pieces and a part of one ...
-    monkeypatch.setattr(loss_module, "SLICE_LOGITS", 35)  # ... a piece two whole slices of 3 tokens and a part of one
     monkeypatch.setattr(loss_module, "TOKENS_MULTIPLE", 4)  # ... and the last piece is filled up, but for 16 tokens
     torch.manual_seed(1)
     features, weight, bias = torch.randn(tokens, 5), torch.randn(11, 5), torch.randn(11)
@@ -28,6 +27,23 @@ def test_value_and_gradients_equal_torch(tokens: int, label_smoothing: float, mo
     (gold * 3).backward()
     for mine, theirs in zip(inputs, golds, strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_bfloat16_is_as_near_as_its_rounding(label_smoothing: float) -> None:
+    torch.manual_seed(1)
+    features, weight, bias = torch.randn(300, 64), torch.randn(500, 64) / 4, torch.randn(500)
+    targets = torch.randint(0, 500, (300,))
+    inputs = [t.clone().requires_grad_() for t in (features, weight, bias)]
+    golds = [t.double().requires_grad_() for t in (features, weight, bias)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ours = smoothed_cross_entropy(*inputs, targets, label_smoothing)
+    gold = F.cross_entropy(F.linear(*golds), targets, label_smoothing=label_smoothing, reduction="sum")
+    assert ours.smoothed.item() == pytest.approx(gold.item(), rel=2e-3)
+    ours.smoothed.backward()
+    gold.backward()
+    for mine, theirs in zip(inputs, golds, strict=True):
+        assert (mine.grad - theirs.grad).norm() < 0.01 * theirs.grad.norm()
 
 
 def test_very_unlikely_target_is_finite() -> None:
