@@ -19,13 +19,17 @@ class Attended(NamedTuple):
     """Non-negative, 1 in sum over the keys, exactly 0 at masked ones."""
 
 
-def masked_softmax(scores: Float[Tensor, "*N S"], mask: Bool[Tensor, "*#N S"] | None) -> Float[Tensor, "*N S"]:
-    """Softmax over the keys whose mask is True (all, where it is `None`), in float32; the others get exactly 0.
+def masked_softmax(
+    scores: Float[Tensor, "*N S"], mask: Bool[Tensor, "*#N S"] | None, *, scale: float = 1.0
+) -> Float[Tensor, "*N S"]:
+    """Softmax of scale * scores over the keys whose mask is True (all, where it is `None`); the others get exactly 0.
 
-    Every row of `mask` must have a True.
+    Every row of `mask` must have a True. Scores in bfloat16 are summed in float32, and only the result is rounded.
     """
-    scores = scores.float()
-    return (scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(-1)
+    if mask is None:
+        return (scores * scale).softmax(-1)
+    hidden = torch.where(mask, scores.new_zeros(()), -torch.inf)
+    return torch.add(hidden, scores, alpha=scale).softmax(-1)
 
 
 def attend(scores: Float[Tensor, "B K S"], values: Float[Tensor, "B S D"], mask: Bool[Tensor, "B S"]) -> Attended:
@@ -90,8 +94,8 @@ class MultiHeadAttention(nn.Module):
         if not need_weights and (query.is_cuda or keys.shape[2] >= self.FUSED_FROM):
             heads = nn.functional.scaled_dot_product_attention(queries, keys, values, mask)
         else:
-            scores = (queries * (1 / math.sqrt(queries.shape[-1]))) @ keys.transpose(-1, -2)  # (B, H, K*T, S)
-            weights = masked_softmax(scores, mask)
+            scores = queries @ keys.transpose(-1, -2)  # (B, H, K*T, S)
+            weights = masked_softmax(scores.float() if need_weights else scores, mask, scale=1 / math.sqrt(size))
             heads = weights.to(values.dtype) @ values
         heads = heads.view(len(keys), count, -1, length, size).permute(0, 2, 3, 1, 4)
         context: Tensor = self.out(heads.reshape(rows, length, -1))
