@@ -15,7 +15,15 @@ from nmt.bench.parts import Stopwatch
 from nmt.config import RunConfig
 from nmt.dataset import DataDirectory, EncodedSplit
 from nmt.models.factory import build_model
-from nmt.nn.device import peak_memory, reuse_memory, select_device, select_precision, set_threads, use_huge_pages
+from nmt.nn.device import (
+    keep_kernels,
+    peak_memory,
+    reuse_memory,
+    select_device,
+    select_precision,
+    set_threads,
+    use_huge_pages,
+)
 from nmt.special import EOS
 from nmt.training.step import UpdateStep
 from nmt.training.subwords import segmentations
@@ -77,6 +85,7 @@ def bench_training(
     threads = set_threads(options.threads)
     reuse_memory()
     use_huge_pages()
+    keep_kernels()
     peak = measure_peak(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)  # the roof's own matrices

@@ -19,7 +19,15 @@ from nmt.dataset import DataDirectory
 from nmt.errors import DataError, NMTError, UsageError
 from nmt.metrics.base import Score
 from nmt.models.factory import build_model
-from nmt.nn.device import peak_memory, reuse_memory, select_device, select_precision, set_threads, use_huge_pages
+from nmt.nn.device import (
+    keep_kernels,
+    peak_memory,
+    reuse_memory,
+    select_device,
+    select_precision,
+    set_threads,
+    use_huge_pages,
+)
 from nmt.training.identity import RunIdentity, check_resumable, place_of
 from nmt.training.moments import begin_moments, run_tensors
 from nmt.training.progress import Candidate, Progress
@@ -78,6 +86,7 @@ class Trainer:
         self.threads = set_threads(self.options.threads, share=ranks.local_size)
         reuse_memory()
         use_huge_pages()
+        keep_kernels()
         self.directory = RunDirectory(out) if ranks.leads else Bystander(out)
         self.tensorboard = tensorboard
         self.train_split = data.split("train")

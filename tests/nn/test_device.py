@@ -1,3 +1,4 @@
+import os
 import platform
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from nmt.errors import DeviceError
-from nmt.nn.device import autocast, in_autocast_type, select_device, select_devices
+from nmt.nn.device import autocast, has_fast_bf16, in_autocast_type, select_device, select_devices
 
 
 @pytest.fixture
@@ -84,6 +85,26 @@ print("hg" in flags, held < 2**30)
 def test_memory_is_taken_in_huge_pages_and_none_before_it_is_needed():
     done = subprocess.run([sys.executable, "-c", HEAP], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "True"]
+
+
+KERNELS = """
+import torch
+from nmt.nn.device import keep_kernels
+keep_kernels()
+for rows in (*range(16, 1116), 16):  # more than the 1,024 that oneDNN keeps by itself
+    torch.ones(rows, 64, dtype=torch.bfloat16) @ torch.ones(64, 64, dtype=torch.bfloat16)
+"""
+
+
+@pytest.mark.skipif(not has_fast_bf16(torch.device("cpu")), reason="needs a CPU with products in bfloat16")
+@pytest.mark.parametrize(("limit", "hits"), [(None, 1), ("1024", 0)])
+def test_kernels_are_kept_as_many_as_wanted(limit: str | None, hits: int):
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    others = {key: value for key, value in os.environ.items() if key != name}
+    env = others | {"ONEDNN_VERBOSE": "2"} | ({name: limit} if limit else {})
+    done = subprocess.run([sys.executable, "-c", KERNELS], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.count("create:cache_hit") == hits
+    assert "create:cache_miss" in done.stdout
 
 
 HELD = """
