@@ -24,7 +24,8 @@ def masked_softmax(
 ) -> Float[Tensor, "*N S"]:
     """Softmax of scale * scores over the keys whose mask is True (all, where it is `None`); the others get exactly 0.
 
-    Every row of `mask` must have a True. Scores in bfloat16 are summed in float32, and only the result is rounded.
+    Every row of `mask` must have a True, and every score, masked ones too, must be below infinity. Scores in bfloat16
+    stay so when scaled, and so do the weights; between them torch sums in float32.
     """
     if mask is None:
         return (scores * scale).softmax(-1)
@@ -37,8 +38,8 @@ def attend(scores: Float[Tensor, "B K S"], values: Float[Tensor, "B S D"], mask:
 
     Where no real position has a score above minus infinity, all of them weigh the same.
     """
-    scores = scores.float()
-    lost = (scores.masked_fill(~mask[:, None], -torch.inf) == -torch.inf).all(-1, keepdim=True)
+    scores = scores.float().masked_fill(~mask[:, None], -torch.inf)
+    lost = (scores == -torch.inf).all(-1, keepdim=True)
     weights = masked_softmax(scores.masked_fill(lost, 0.0), mask[:, None])
     return Attended(weights.to(values.dtype) @ values, weights)
 

@@ -2,9 +2,11 @@
 
 The table of logits (tokens x vocabulary) is the largest thing in a training step. It is never held whole: each
 piece of tokens is projected, scored and turned into its gradient at once, and only the gradients by features and
-weights are kept. A piece is gone through once between its matrix products, by the softmax: the bias is one more
-feature, which is 1 everywhere, and the part of the gradient that label smoothing spreads evenly over the vocabulary
-is a product of two vectors.
+weights are kept. On a CPU a piece is gone through once between its matrix products, by the softmax: the bias is one
+more feature, which is 1 everywhere, and the part of the gradient that label smoothing spreads evenly over the
+vocabulary is a product of two vectors.
+
+In bfloat16 probabilities are rounded before the target's 1 is taken off: by 2^-8 of themselves at most, as logits are.
 """
 
 from typing import Any, Final, NamedTuple
@@ -68,10 +70,11 @@ class _CrossEntropy(torch.autograd.Function):
         low_weight = _with_one_more(weight, bias, dtype, 1)
         feature_sum, weight_sum = features.sum(0, dtype=torch.float32), weight.sum(0, dtype=torch.float32)
         nll = torch.zeros((), device=rows.device)
-        all_nll = -(feature_sum * weight_sum).sum() - tokens * bias.sum()  # of all the vocabulary, less normalisers
+        # Of all the vocabulary, so far without the normalisers.
+        all_nll = -(feature_sum * weight_sum).sum() - tokens * bias.sum(dtype=torch.float32)
         grad_rows = torch.empty_like(rows) if needs_grad else rows
         grad_weight = torch.zeros_like(low_weight, dtype=torch.float32)
-        logits_table = rows.new_empty(min(PIECE_TOKENS, len(rows)), vocabulary)  # one for all pieces: it stays in cache
+        logits_table = rows.new_empty(min(PIECE_TOKENS, len(rows)), vocabulary)  # one for all pieces
         probs_table = torch.empty_like(logits_table)
         with torch.autocast(features.device.type, enabled=False):
             for start in range(0, len(rows), PIECE_TOKENS):

@@ -16,6 +16,22 @@ def test_masked_weights_are_exactly_zero() -> None:
     assert weights.sum().item() == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 2e-2)])
+def test_scaled_weights_in_either_type_are_those_of_float64(dtype: torch.dtype, tolerance: float, masked: bool) -> None:
+    torch.manual_seed(1)
+    scores, scale = 5 * torch.randn(3, 4, 9), 1 / math.sqrt(32)
+    mask = torch.rand(3, 1, 9) < 0.7 if masked else None
+    weights = masked_softmax(scores.to(dtype), mask, scale=scale)
+    exact = scores.to(dtype).double() * scale
+    hidden = torch.zeros(3, 4, 9, dtype=torch.bool) if mask is None else ~mask.expand(3, 4, 9)
+    assert weights.dtype == dtype
+    assert (weights[hidden] == 0).all()
+    torch.testing.assert_close(
+        weights.double(), exact.masked_fill(hidden, -torch.inf).softmax(-1), rtol=tolerance, atol=0.0
+    )
+
+
 def test_context_is_the_weighted_mean() -> None:
     values = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
     context, weights = attend(torch.tensor([[[0.0, math.log(3)]]]), values, torch.tensor([[True, True]]))
@@ -24,7 +40,7 @@ def test_context_is_the_weighted_mean() -> None:
 
 
 def test_where_no_score_is_finite_all_real_positions_weigh_the_same() -> None:
-    scores = torch.tensor([[[-torch.inf, -torch.inf, 5.0]], [[1.0, -torch.inf, 5.0]]], requires_grad=True)
+    scores = torch.tensor([[[-torch.inf, -torch.inf, 5.0]], [[1.0, -torch.inf, torch.inf]]], requires_grad=True)
     mask = torch.tensor([[True, True, False], [True, True, False]])
     context, weights = attend(scores, torch.eye(3).expand(2, 3, 3), mask)
     assert weights.tolist() == [[[0.5, 0.5, 0.0]], [[1.0, 0.0, 0.0]]]

@@ -1,5 +1,7 @@
 """The pieced loss against torch's own cross-entropy."""
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -40,6 +42,9 @@ def test_bfloat16_is_as_near_as_its_rounding(label_smoothing: float) -> None:
         ours = smoothed_cross_entropy(*inputs, targets, label_smoothing)
     gold = F.cross_entropy(F.linear(*golds), targets, label_smoothing=label_smoothing, reduction="sum")
     assert ours.smoothed.item() == pytest.approx(gold.item(), rel=2e-3)
+    assert ours.nll.item() == pytest.approx(
+        F.cross_entropy(F.linear(*golds), targets, reduction="sum").item(), rel=2e-3
+    )
     ours.smoothed.backward()
     gold.backward()
     for mine, theirs in zip(inputs, golds, strict=True):
@@ -47,9 +52,9 @@ def test_bfloat16_is_as_near_as_its_rounding(label_smoothing: float) -> None:
 
 
 def test_very_unlikely_target_is_finite() -> None:
-    features = torch.tensor([[1.0]])
-    ours = smoothed_cross_entropy(features, torch.tensor([[500.0], [-500.0]]), torch.zeros(2), torch.tensor([1]), 0.0)
-    assert ours.nll.item() == pytest.approx(1000.0)
+    weight = torch.tensor([[500.0], [500.0], [-500.0]])
+    ours = smoothed_cross_entropy(torch.tensor([[1.0]]), weight, torch.zeros(3), torch.tensor([2]), 0.0)
+    assert ours.nll.item() == pytest.approx(1000.0 + math.log(2), rel=1e-7)
 
 
 def test_needs_no_gradient_to_be_computed() -> None:
