@@ -15,15 +15,7 @@ from nmt.bench.parts import Stopwatch
 from nmt.config import RunConfig
 from nmt.dataset import DataDirectory, EncodedSplit
 from nmt.models.factory import build_model
-from nmt.nn.device import (
-    keep_kernels,
-    peak_memory,
-    reuse_memory,
-    select_device,
-    select_precision,
-    set_threads,
-    use_huge_pages,
-)
+from nmt.nn.device import peak_memory, prepare_to_train, select_device, select_precision, set_threads
 from nmt.special import EOS
 from nmt.training.step import UpdateStep
 from nmt.training.subwords import segmentations
@@ -83,9 +75,7 @@ def bench_training(
     device = select_device(options.device)
     precision = select_precision(options.precision, device)
     threads = set_threads(options.threads)
-    reuse_memory()
-    use_huge_pages()
-    keep_kernels()
+    prepare_to_train()
     peak = measure_peak(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)  # the roof's own matrices

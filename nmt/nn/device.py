@@ -152,6 +152,13 @@ def keep_kernels() -> None:
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "4096")
 
 
+def prepare_to_train() -> None:
+    """Settings of this process that make training faster: memory and kernels are kept, pages are large."""
+    reuse_memory()
+    use_huge_pages()
+    keep_kernels()
+
+
 def peak_memory(device: torch.device) -> float:
     """Most memory held so far, MiB: of the device, or on a CPU of the whole process."""
     if device.type == "cuda":

@@ -19,15 +19,7 @@ from nmt.dataset import DataDirectory
 from nmt.errors import DataError, NMTError, UsageError
 from nmt.metrics.base import Score
 from nmt.models.factory import build_model
-from nmt.nn.device import (
-    keep_kernels,
-    peak_memory,
-    reuse_memory,
-    select_device,
-    select_precision,
-    set_threads,
-    use_huge_pages,
-)
+from nmt.nn.device import peak_memory, prepare_to_train, select_device, select_precision, set_threads
 from nmt.training.identity import RunIdentity, check_resumable, place_of
 from nmt.training.moments import begin_moments, run_tensors
 from nmt.training.progress import Candidate, Progress
@@ -84,9 +76,7 @@ class Trainer:
         self.options = replace(self.options, precision=self.precision)
         self.config = config = replace(config, training=self.options)
         self.threads = set_threads(self.options.threads, share=ranks.local_size)
-        reuse_memory()
-        use_huge_pages()
-        keep_kernels()
+        prepare_to_train()
         self.directory = RunDirectory(out) if ranks.leads else Bystander(out)
         self.tensorboard = tensorboard
         self.train_split = data.split("train")
