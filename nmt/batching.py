@@ -100,14 +100,17 @@ def make_batch(split: EncodedSplit, samples: Sequence[int], *, seed: int = 0) ->
 def epoch_batches(split: EncodedSplit, batch_tokens: int, *, seed: int, epoch: int) -> list[np.ndarray]:
     """All pairs once, as sample positions batch by batch; depends on nothing but the arguments.
 
-    Pairs are sorted by target length, then by source length, so that both sides pad little; equal ones are
-    shuffled among themselves, and batches among each other.
+    Pairs are sorted by the target length that they are padded to, then by source length, up and down in turn: a batch
+    that two target lengths share has neighbours of both, so that both sides pad little. Equal pairs are shuffled
+    among themselves, and batches among each other.
     """
     rng = np.random.default_rng([seed, epoch])
     src, tgt = split.src_lengths + 1, split.tgt_lengths + 1
     longer = np.maximum(src, tgt)
     shuffled = rng.permutation(len(split))
-    order = shuffled[np.lexsort((src[shuffled], tgt[shuffled]))]
+    padded = _round_up(tgt[shuffled])
+    up_and_down = np.where(padded // LENGTH_MULTIPLE % 2, src[shuffled], -src[shuffled])
+    order = shuffled[np.lexsort((up_and_down, padded))]
     batches = cut_batches(order, _round_up(longer), batch_tokens, rows=ROWS_MULTIPLE)
     return [batches[i] for i in rng.permutation(len(batches))]
 

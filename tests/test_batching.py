@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nmt.batching import batch_stream, epoch_batches, length_batches, make_batch, pad_source
+from nmt.bench.training import synthetic_pairs
 from nmt.dataset import EncodedSplit, SplitWriter
 from nmt.special import BOS, EOS, PAD
 
@@ -46,6 +47,16 @@ def test_padding_counts_towards_the_budget_and_stays_small(split: EncodedSplit) 
         area += batch.tgt_out.numel()
         real += batch.target_tokens
     assert real / area > 0.9
+
+
+def test_neither_side_pads_much_where_lengths_go_together() -> None:
+    split = synthetic_pairs(8000)  # as long as captions are
+    samples = epoch_batches(split, 4096, seed=1, epoch=0)
+    batches = [make_batch(split, batch.tolist()) for batch in samples]
+    source = sum(int(batch.src_mask.sum()) for batch in batches) / sum(batch.src.numel() for batch in batches)
+    target = sum(batch.target_tokens for batch in batches) / sum(batch.tgt_in.numel() for batch in batches)
+    assert source > 0.9
+    assert target > 0.95
 
 
 def test_batches_have_few_shapes(split: EncodedSplit) -> None:
