@@ -145,7 +145,7 @@ def _time_parts(
     step.model.train()
     with ExitStack() as stack:
         stack.enter_context(watch.watching(step.model, "encode", "encoder"))
-        stack.enter_context(watch.watching(step.model, "features", "decoder"))
+        stack.enter_context(watch.watching(step.model, "real_features", "decoder"))
         stack.enter_context(watch.watching(nmt.training.step, "batch_loss", "output and loss"))
         for _ in range(updates):
             step.optimizer.zero_grad(set_to_none=True)

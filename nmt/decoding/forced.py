@@ -23,7 +23,7 @@ def forced_scores(
     tgt_mask: Bool[Tensor, "B T"],
 ) -> Float[Tensor, " B"]:
     """Log P(tgt_out | src) of every pair, in nats: the score that a search gives the same tokens."""
-    features = model.features(src, src_mask, tgt_in)[tgt_mask]
+    features = model.real_features(src, src_mask, tgt_in, tgt_mask)
     targets = tgt_out[tgt_mask]
     pieces = []
     for start in range(0, len(targets), PIECE):

@@ -111,6 +111,16 @@ class Seq2Seq(nn.Module, ABC, Generic[StateT]):
         The loss applies the output layer itself, in pieces and at real tokens only.
         """
 
+    def real_features(
+        self,
+        src: Int[Tensor, "B S"],
+        src_mask: Bool[Tensor, "B S"],
+        tgt_in: Int[Tensor, "B T"],
+        tgt_mask: Bool[Tensor, "B T"],
+    ) -> Float[Tensor, "M D"]:
+        """`features` at the real target positions only, sentence after sentence."""
+        return self.features(src, src_mask, tgt_in)[tgt_mask]
+
     def forward(
         self, src: Int[Tensor, "B S"], src_mask: Bool[Tensor, "B S"], tgt_in: Int[Tensor, "B T"]
     ) -> Float[Tensor, "B T V"]:

@@ -9,7 +9,7 @@ the output layer. Dropout is where the paper has it (section 5.4): on what subla
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any, TypeAlias, assert_never
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,8 +23,10 @@ from nmt.nn.device import in_autocast_type
 from nmt.nn.dropout import Dropout
 from nmt.nn.embedding import OutputLayer, embedding_scale, source_and_target_embeddings
 from nmt.nn.feed_forward import FeedForward
+from nmt.nn.packing import Packing
 from nmt.nn.positions import LearnedPositions, SinusoidalPositions
 from nmt.nn.stack import Stack
+from nmt.special import PAD
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,10 @@ class TransformerState(DecoderState):
     src_mask: Bool[Tensor, "B S"] = per_sentence()
 
 
+Stream: TypeAlias = Float[Tensor, "N T D"] | Float[Tensor, "R D"]
+"""The residual stream: padded sentences, or the rows of a `Packing`."""
+
+
 class Residual(nn.Module):
     """x + Dropout(Sublayer(LayerNorm(x))), or the paper's LayerNorm(x + Dropout(Sublayer(x))) (section 3.1).
 
@@ -52,11 +58,11 @@ class Residual(nn.Module):
         self.norm = nn.LayerNorm(config.model_size)
         self.dropout = Dropout(config.dropout)
 
-    def read(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+    def read(self, x: Stream) -> Stream:
         """What the sublayer sees of the residual stream `x`."""
         return self.norm(x) if self.pre else x
 
-    def add(self, x: Float[Tensor, "B T D"], y: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+    def add(self, x: Stream, y: Stream) -> Stream:
         """The residual stream `x` after the sublayer gave `y`."""
         x = x + self.dropout(y)
         return x if self.pre else self.norm(x)
@@ -106,11 +112,12 @@ class EncoderLayer(nn.Module):
         self.feed_forward = FeedForward(config.model_size, config.ffn_size, config.activation)
         self.residuals: Stack[Residual] = Stack(Residual(config) for _ in range(2))
 
-    def forward(self, x: Float[Tensor, "B S D"], mask: Bool[Tensor, "B 1 1 S"]) -> Float[Tensor, "B S D"]:
+    def forward(self, x: Stream, mask: Bool[Tensor, "B 1 1 S"], packing: Packing | None = None) -> Stream:
         """Every source position looks at every real one."""
         attending, feeding = self.residuals
         normed = attending.read(x)
-        x = attending.add(x, self.attention(normed, self.attention.project_keys(normed), mask)[0])
+        keys_values = self.attention.project_keys(normed, packing=packing)
+        x = attending.add(x, self.attention(normed, keys_values, mask, packing=packing)[0])
         y: Tensor = feeding.add(x, self.feed_forward(feeding.read(x)))
         return y
 
@@ -127,7 +134,7 @@ class DecoderLayer(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "N T D"],
+        x: Stream,
         memory: KeysValues,
         *,
         mask: Bool[Tensor, "#B 1 #Q E"],
@@ -136,7 +143,8 @@ class DecoderLayer(nn.Module):
         written: int = 0,
         offset: int = 0,
         need_weights: bool = False,
-    ) -> tuple[Float[Tensor, "N T D"], Float[Tensor, "N H T S"] | None]:
+        packing: Packing | None = None,
+    ) -> tuple[Stream, Float[Tensor, "N H T S"] | None]:
         """Advance T positions from `offset` on; N = B*K rows share the memory of B sentences.
 
         Args:
@@ -148,14 +156,17 @@ class DecoderLayer(nn.Module):
             written: entries.
             offset: position of the first.
             need_weights: whether to return the weights over the source.
+            packing: how `x` is packed, if it is.
         """
         reading, looking, feeding = self.residuals
         normed = reading.read(x)
-        keys, values = self.self_attention.project_keys(normed, offset)
+        keys, values = self.self_attention.project_keys(normed, offset, packing)
         if past is not None:
             keys, values = write(past[0], written, keys), write(past[1], written, values)
-        x = reading.add(x, self.self_attention(normed, (keys, values), mask, offset=offset)[0])
-        context, weights = self.cross_attention(looking.read(x), memory, src_mask, need_weights=need_weights)
+        x = reading.add(x, self.self_attention(normed, (keys, values), mask, offset=offset, packing=packing)[0])
+        context, weights = self.cross_attention(
+            looking.read(x), memory, src_mask, need_weights=need_weights, packing=packing
+        )
         x = looking.add(x, context)
         return feeding.add(x, self.feed_forward(feeding.read(x))), weights
 
@@ -178,20 +189,23 @@ class TransformerSeq2Seq(Seq2Seq[TransformerState]):
         self.encoder_norm, self.decoder_norm = final(size), final(size)
         self.output = OutputLayer(size, target_vocab_size, None if tie == "none" else self.tgt_embedding)
         self.alignment_layer = config.alignment_layer % config.num_decoder_layers
+        self.num_heads = config.num_heads
 
-    def encode(self, src: Int[Tensor, "B S"], src_mask: Bool[Tensor, "B S"]) -> TransformerState:
-        """Run the encoder and project its output to the keys and values of every decoder layer."""
-        x = self._embed(self.src_embedding, src, 0)
+    def encode(
+        self, src: Int[Tensor, "B S"], src_mask: Bool[Tensor, "B S"], packing: Packing | None = None
+    ) -> TransformerState:
+        """Run the encoder, on packed rows if given how, and project its output to every layer's keys and values."""
+        x = self._embed(self.src_embedding, src, packing=packing)
         for layer in self.encoder:
-            x = layer(x, src_mask[:, None, None])
+            x = layer(x, src_mask[:, None, None], packing)
         x = self.encoder_norm(x)
-        memory = tuple(layer.cross_attention.project_keys(x) for layer in self.decoder)
+        memory = tuple(layer.cross_attention.project_keys(x, packing=packing) for layer in self.decoder)
         tables = tuple((keys[:, :, :0], values[:, :, :0]) for keys, values in memory)
         return TransformerState(0, Past(src_mask[:, :0], Tail(), tables), memory, src_mask)
 
     def step(self, tokens: Int[Tensor, " N"], state: TransformerState) -> StepOutput[TransformerState]:
         """One more position; attention is the mean over heads of decoder layer `alignment_layer`."""
-        x = self._embed(self.tgt_embedding, tokens[:, None], state.length)
+        x = self._embed(self.tgt_embedding, tokens[:, None], offset=state.length)
         past = state.past.with_room()
         extended = past.extended()
         mask = extended.descent.view(len(state.src_mask), 1, -1, extended.descent.shape[1])  # (B, 1, K, E)
@@ -216,12 +230,27 @@ class TransformerSeq2Seq(Seq2Seq[TransformerState]):
         self, src: Int[Tensor, "B S"], src_mask: Bool[Tensor, "B S"], tgt_in: Int[Tensor, "B T"]
     ) -> Float[Tensor, "B T D"]:
         """All target positions at once, each seeing only itself and earlier ones."""
-        state = self.encode(src, src_mask)
+        return self._decode(self.encode(src, src_mask), tgt_in, None)
+
+    def real_features(
+        self,
+        src: Int[Tensor, "B S"],
+        src_mask: Bool[Tensor, "B S"],
+        tgt_in: Int[Tensor, "B T"],
+        tgt_mask: Bool[Tensor, "B T"],
+    ) -> Float[Tensor, "M D"]:
+        """The same without padding; on a GPU, which would have to be waited for to count the tokens, with it."""
+        if src.is_cuda:
+            return super().real_features(src, src_mask, tgt_in, tgt_mask)
+        source, target = (Packing(mask, self.num_heads) for mask in (src_mask, tgt_mask))
+        return self._decode(self.encode(src, src_mask, source), tgt_in, target)[: target.tokens]
+
+    def _decode(self, state: TransformerState, tgt_in: Int[Tensor, "B T"], packing: Packing | None) -> Stream:
         length = tgt_in.shape[1]
-        causal = torch.ones(length, length, dtype=torch.bool, device=src.device).tril()[None, None]
-        x = self._embed(self.tgt_embedding, tgt_in, 0)
+        causal = torch.ones(length, length, dtype=torch.bool, device=tgt_in.device).tril()[None, None]
+        x = self._embed(self.tgt_embedding, tgt_in, packing=packing)
         for layer, memory in zip(self.decoder, state.memory, strict=True):
-            x, _ = layer(x, memory, mask=causal, src_mask=src_mask[:, None, None])
+            x, _ = layer(x, memory, mask=causal, src_mask=state.src_mask[:, None, None], packing=packing)
         features: Tensor = self.decoder_norm(x)
         return features
 
@@ -238,9 +267,12 @@ class TransformerSeq2Seq(Seq2Seq[TransformerState]):
         maps = {kind: torch.stack([weights[0] for weights in stack]) for kind, stack in seen.items()}
         return AttentionMaps(**maps, alignment_layer=self.alignment_layer)
 
-    def _embed(self, embedding: nn.Embedding, tokens: Int[Tensor, "B T"], offset: int) -> Float[Tensor, "B T D"]:
-        x = embedding(tokens) * self.scale
+    def _embed(
+        self, embedding: nn.Embedding, tokens: Int[Tensor, "B T"], *, offset: int = 0, packing: Packing | None = None
+    ) -> Stream:
+        x = embedding(tokens if packing is None else packing.pack(tokens, PAD)) * self.scale
         if self.positions is not None:
-            x = x + self.positions(tokens.shape[1], offset).to(x.dtype)
+            added = self.positions(tokens.shape[1], offset)
+            x = x + (added if packing is None else nn.functional.embedding(packing.positions(), added)).to(x.dtype)
         embedded: Tensor = self.dropout(in_autocast_type(x))
         return embedded

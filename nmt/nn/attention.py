@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from nmt.nn.packing import Packing
 from nmt.nn.positions import rotate
 
 
@@ -66,27 +67,30 @@ class MultiHeadAttention(nn.Module):
         for layer in (self.query, self.key_value, self.out):
             nn.init.zeros_(layer.bias)
 
-    def project_keys(self, memory: Float[Tensor, "B S D"], offset: int = 0) -> tuple[Tensor, Tensor]:
+    def project_keys(
+        self, memory: Float[Tensor, "B S D"] | Float[Tensor, "R D"], offset: int = 0, packing: Packing | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Keys and values (B, H, S, d) of every head, computed once a sentence; positions count from `offset`."""
-        keys, values = self.key_value(memory).chunk(2, -1)
-        keys, values = self._heads(keys), self._heads(values)
+        keys, values = self._heads(self.key_value(memory), 2, packing).unbind(0)
         return rotate(keys, offset) if self.rotary else keys, values
 
     def forward(
         self,
-        query: Float[Tensor, "N T D"],
+        query: Float[Tensor, "N T D"] | Float[Tensor, "R D"],
         keys_values: tuple[Float[Tensor, "B H S d"], Float[Tensor, "B H S d"]],
         mask: Bool[Tensor, "#B #H #KT S"] | None,
         *,
         offset: int = 0,
         need_weights: bool = False,
-    ) -> tuple[Float[Tensor, "N T D"], Float[Tensor, "N H T S"] | None]:
+        packing: Packing | None = None,
+    ) -> tuple[Float[Tensor, "N T D"] | Float[Tensor, "R D"], Float[Tensor, "N H T S"] | None]:
         """Attend from T queries; mask is True where a query may look, `None` where it may look everywhere.
 
         The K rows of each of B sentences, N = B*K, are K times as many queries of one table of keys and values.
         `offset` is the position of the first query; it matters where positions turn queries and keys (`rotary`).
+        With `packing` the queries are packed rows, and so is the result.
         """
-        queries = self._heads(self.query(query))
+        queries = self._heads(self.query(query), 1, packing)[0]
         queries = rotate(queries, offset) if self.rotary else queries
         keys, values = keys_values
         rows, count, length, size = queries.shape
@@ -98,13 +102,20 @@ class MultiHeadAttention(nn.Module):
             scores = queries @ keys.transpose(-1, -2)  # (B, H, K*T, S)
             weights = masked_softmax(scores.float() if need_weights else scores, mask, scale=1 / math.sqrt(size))
             heads = weights.to(values.dtype) @ values
-        heads = heads.view(len(keys), count, -1, length, size).permute(0, 2, 3, 1, 4)
-        context: Tensor = self.out(heads.reshape(rows, length, -1))
+        if packing is None:
+            joined = heads.view(len(keys), count, -1, length, size).permute(0, 2, 3, 1, 4).reshape(rows, length, -1)
+        else:
+            joined = packing.join(heads)
+        context: Tensor = self.out(joined)
         if weights is None or not need_weights:
             return context, None
         weights = weights.view(len(keys), count, -1, length, keys.shape[2])
         return context, weights.transpose(1, 2).flatten(0, 1)
 
-    def _heads(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B H T d"]:
-        rows, length, size = x.shape
-        return x.view(rows, length, self.num_heads, size // self.num_heads).transpose(1, 2)
+    def _heads(
+        self, x: Float[Tensor, "B T PD"] | Float[Tensor, "R PD"], parts: int, packing: Packing | None
+    ) -> Float[Tensor, "P B H T d"]:
+        if packing is not None:
+            return packing.split(x, parts)
+        rows, length, _ = x.shape
+        return x.view(rows, length, parts, self.num_heads, -1).permute(2, 0, 3, 1, 4)

@@ -156,10 +156,9 @@ def make_optimizer(model: nn.Module, options: TrainingConfig) -> torch.optim.Opt
 def batch_loss(model: Seq2Seq[Any], batch: Batch, label_smoothing: float, precision: str) -> Losses:
     """Losses of a batch, summed over its real target tokens."""
     with autocast(batch.src.device, precision):
-        features = model.features(batch.src, batch.src_mask, batch.tgt_in)
-        output = model.output.linear
-        real, targets = features[batch.tgt_mask], batch.tgt_out[batch.tgt_mask]
-        return smoothed_cross_entropy(real, output.weight, output.bias, targets, label_smoothing)
+        features = model.real_features(batch.src, batch.src_mask, batch.tgt_in, batch.tgt_mask)
+        output, targets = model.output.linear, batch.tgt_out[batch.tgt_mask]
+        return smoothed_cross_entropy(features, output.weight, output.bias, targets, label_smoothing)
 
 
 def perplexity(loss: float) -> float:

@@ -130,6 +130,21 @@ def test_padding_and_neighbours_change_nothing(model: Seq2Seq, src: Tensor, tgt_
                 close(attention[row, :, :length], alone_attention[0])
 
 
+def test_real_features_are_those_of_real_tokens(model: Seq2Seq, src: Tensor, tgt_in: Tensor) -> None:
+    """A model may compute them without padding: the same values, and the same gradients."""
+    tgt_mask = torch.arange(tgt_in.shape[1]) < torch.tensor([[3], [5], [1]])
+    weights = torch.randn(9, VOCAB, generator=torch.Generator().manual_seed(3))
+    everywhere, gradients = model(src, src != PAD, tgt_in)[tgt_mask], []
+    alone = model.output(model.real_features(src, src != PAD, tgt_in, tgt_mask))
+    close(alone, everywhere)
+    for logits in (alone, everywhere):
+        model.zero_grad()
+        (logits * weights).sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
 def test_padding_in_the_target_changes_nothing_before_it(model: Seq2Seq, src: Tensor, tgt_in: Tensor) -> None:
     longer = torch.cat([tgt_in, torch.full((3, 2), PAD)], 1)
     with torch.no_grad():
