@@ -1,5 +1,6 @@
 """Batches of like length under a token budget, in an order that is a function of (seed, epoch)."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
@@ -70,31 +71,36 @@ def _round_up(length: Lengths) -> Lengths:
     return rounded
 
 
-def _pad(rows: Sequence[np.ndarray], first: Sequence[int], last: Sequence[int], *, rounded: bool = False) -> Tensor:
-    """Rows with `first` before and `last` after each, PAD up to the longest."""
-    extra = len(first) + len(last)
-    length = max(map(len, rows)) + extra
-    padded = np.full((len(rows), _round_up(length) if rounded else length), PAD, dtype=np.int64)
-    for target, row in zip(padded, rows, strict=True):
-        target[: len(row) + extra] = [*first, *row, *last]
+def _pad(
+    ids: np.ndarray, lengths: np.ndarray, *, bos: bool = False, eos: bool = False, rounded: bool = False
+) -> Tensor:
+    """Sentences of `lengths`, given one after the other, with BOS before or EOS after each, PAD up to the longest."""
+    length = int(lengths.max()) + bos + eos
+    padded = np.full((len(lengths), _round_up(length) if rounded else length), PAD, dtype=np.int64)
+    position = np.arange(padded.shape[1]) - bos
+    padded[(position >= 0) & (position < lengths[:, None])] = ids
+    if bos:
+        padded[:, 0] = BOS
+    if eos:
+        padded[np.arange(len(lengths)), lengths + bos] = EOS
     return torch.from_numpy(padded)
 
 
 def pad_source(sentences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
     """Source tokens (B, S), EOS appended, and their mask, on `device`."""
-    src = _pad([np.asarray(ids, dtype=np.int64) for ids in sentences], [], [EOS])
+    ids = np.fromiter(itertools.chain.from_iterable(sentences), dtype=np.int64)
+    src = _pad(ids, np.array([len(sentence) for sentence in sentences]), eos=True)
     return src.to(device), (src != PAD).to(device)
 
 
-def make_batch(split: EncodedSplit, samples: Sequence[int], *, seed: int = 0) -> Batch:
+def make_batch(split: EncodedSplit, samples: Sequence[int] | np.ndarray, *, seed: int = 0) -> Batch:
     """Fetch and pad the pairs at positions `samples`; `seed` is for their dropout."""
-    src = _pad([split.source(i) for i in samples], [], [EOS], rounded=True)
-    targets = [split.target(i) for i in samples]
-    tgt_in = _pad(targets, [BOS], [], rounded=True)
-    tgt_out = _pad(targets, [], [EOS], rounded=True)
-    tokens = sum(map(len, targets)) + len(targets)
-    numbers = tuple(int(i) for i in samples)
-    return Batch(src, src != PAD, tgt_in, tgt_out, tgt_out != PAD, numbers, tokens, seed)
+    numbers = np.asarray(samples)
+    src = _pad(split.sources(numbers), split.src_lengths[numbers], eos=True, rounded=True)
+    ids, lengths = split.targets(numbers), split.tgt_lengths[numbers]
+    tgt_in, tgt_out = _pad(ids, lengths, bos=True, rounded=True), _pad(ids, lengths, eos=True, rounded=True)
+    tokens = len(ids) + len(lengths)
+    return Batch(src, src != PAD, tgt_in, tgt_out, tgt_out != PAD, tuple(numbers.tolist()), tokens, seed)
 
 
 def epoch_batches(split: EncodedSplit, batch_tokens: int, *, seed: int, epoch: int) -> list[np.ndarray]:
@@ -135,7 +141,7 @@ class Planned:
     def fetch(self) -> Batch:
         """Fetch and pad."""
         seed = np.random.SeedSequence([self.seed, self.epoch, self.index, 1]).generate_state(1)[0]
-        return make_batch(self.split, self.samples.tolist(), seed=int(seed))
+        return make_batch(self.split, self.samples, seed=int(seed))
 
 
 def batch_stream(

@@ -145,19 +145,25 @@ class EncodedSplit:
     def __len__(self) -> int:
         return len(self.src_lengths)
 
-    def source(self, index: int) -> NDArray[np.int64]:
-        """Token ids of a source sentence, without EOS."""
-        return self._sentence(0, index)
+    def sources(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        """Token ids of source sentences, without EOS, one sentence after the other."""
+        return self._sentences(0, indices)
 
-    def target(self, index: int) -> NDArray[np.int64]:
-        """Token ids of a target sentence, without BOS or EOS."""
-        return self._sentence(1, index)
+    def targets(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        """Token ids of target sentences, without BOS or EOS, one sentence after the other."""
+        return self._sentences(1, indices)
 
-    def _sentence(self, side: int, index: int) -> NDArray[np.int64]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"pair {index} of {len(self)}")
-        start, end = self._offsets[side][index : index + 2]
-        return self._tokens[side][start:end].astype(np.int64)
+    def _sentences(self, side: int, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        pairs = np.asarray(indices, dtype=np.int64)
+        outside = pairs[(pairs < 0) | (pairs >= len(self))]
+        if len(outside):
+            raise IndexError(f"pair {outside[0]} of {len(self)}")
+        starts, ends = self._offsets[side][pairs], self._offsets[side][pairs + 1]
+        lengths = ends - starts
+        before = np.cumsum(lengths) - lengths  # tokens of the sentences before each
+        places = np.repeat(starts - before, lengths) + np.arange(lengths.sum())
+        ids: NDArray[np.int64] = self._tokens[side][places].astype(np.int64)
+        return ids
 
     def target_ids(self) -> set[int]:
         """Every id that occurs in a target sentence. Reads the whole file, a piece at a time."""

@@ -88,10 +88,10 @@ def test_a_stream_can_be_entered_anywhere(split: EncodedSplit) -> None:
 def test_batch_holds_shifted_targets(split: EncodedSplit) -> None:
     batch = make_batch(split, [0, 1])
     for row, sample in enumerate([0, 1]):
-        target = split.target(sample).tolist()
+        target = split.targets([sample]).tolist()
         assert batch.tgt_in[row, : len(target) + 1].tolist() == [BOS, *target]
         assert batch.tgt_out[row, : len(target) + 1].tolist() == [*target, EOS]
-        assert batch.src[row, : len(split.source(sample)) + 1].tolist() == [*split.source(sample).tolist(), EOS]
+        assert batch.src[row, : len(split.sources([sample])) + 1].tolist() == [*split.sources([sample]).tolist(), EOS]
     assert batch.tgt_mask.equal(batch.tgt_out != PAD)
     assert batch.target_tokens == int(batch.tgt_mask.sum())
 

@@ -21,8 +21,8 @@ def split(tmp_path) -> EncodedSplit:
 
 
 def test_what_is_written_is_read(split):
-    assert [(split.source(i).tolist(), split.target(i).tolist()) for i in range(len(split))] == PAIRS
-    assert split.source(0).dtype == split.src_lengths.dtype == np.int64
+    assert [(split.sources([i]).tolist(), split.targets([i]).tolist()) for i in range(len(split))] == PAIRS
+    assert split.sources([0]).dtype == split.src_lengths.dtype == np.int64
     assert split.src_lengths.tolist() == [3, 0, 2]
     assert split.tgt_lengths.tolist() == [1, 2, 3]
 
@@ -30,14 +30,14 @@ def test_what_is_written_is_read(split):
 @pytest.mark.parametrize("index", [-1, 3])
 def test_an_index_outside_is_an_error(split, index):
     with pytest.raises(IndexError):
-        split.source(index)
+        split.sources([index])
 
 
 def test_a_split_of_nothing_but_empty_sentences_can_be_read(tmp_path):
     with SplitWriter(tmp_path, "valid", "uint32") as writer:
         writer.append([], [])
     split = EncodedSplit.open(tmp_path, "valid", "uint32")
-    assert (len(split), split.source(0).tolist(), split.largest_id("source")) == (1, [], -1)
+    assert (len(split), split.sources([0]).tolist(), split.largest_id("source")) == (1, [], -1)
 
 
 @pytest.mark.parametrize(("size", "dtype"), [(65536, "uint16"), (65537, "uint32")])
@@ -77,8 +77,8 @@ def test_a_data_directory_gives_back_what_was_prepared(prepared):
     sources, references = data.text("test")
     assert sources == ["Voici le mot numéro 200.", "Voici le mot numéro 201."]
     split = data.split("test")
-    assert data.tokenizers.source.decode(split.source(1).tolist()) == sources[1]
-    assert data.tokenizers.target.decode(split.target(1).tolist()) == references[1]
+    assert data.tokenizers.source.decode(split.sources([1]).tolist()) == sources[1]
+    assert data.tokenizers.target.decode(split.targets([1]).tolist()) == references[1]
 
 
 def test_the_fingerprint_is_of_the_content_not_of_the_place(prepared, copy):

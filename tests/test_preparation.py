@@ -62,7 +62,8 @@ def train_texts(folder: Path) -> list[tuple[str, str]]:
     split = data.split("train")
     source, target = data.tokenizers.source, data.tokenizers.target
     return [
-        (source.decode(split.source(i).tolist()), target.decode(split.target(i).tolist())) for i in range(len(split))
+        (source.decode(split.sources([i]).tolist()), target.decode(split.targets([i]).tolist()))
+        for i in range(len(split))
     ]
 
 

@@ -37,8 +37,8 @@ def test_multi30k_is_prepared_whole(folder: Path, tmp_path: Path) -> None:
     sources, references = data.text("test")
     split = data.split("test")
     for index in (0, 500, 999):
-        assert data.tokenizers.source.decode(split.source(index).tolist()) == sources[index]
-        assert data.tokenizers.target.decode(split.target(index).tolist()) == references[index]
+        assert data.tokenizers.source.decode(split.sources([index]).tolist()) == sources[index]
+        assert data.tokenizers.target.decode(split.targets([index]).tolist()) == references[index]
 
 
 @pytest.mark.skipif(shipped_model() is None, reason="no model ships")

@@ -28,6 +28,11 @@ class Peak:
         """The roof under a precision."""
         return self.bf16 if precision == "bf16" and self.bf16 else self.fp32
 
+    def or_better(self, other: "Peak") -> "Peak":
+        """The better of two measurements of one device."""
+        bf16 = None if self.bf16 is None or other.bf16 is None else max(self.bf16, other.bf16)
+        return Peak(max(self.fp32, other.fp32), bf16)
+
 
 def measure_peak(device: torch.device) -> Peak:
     """The best rate of a large matrix product in half a second of them, on the threads torch now uses."""

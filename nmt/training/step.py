@@ -114,9 +114,12 @@ class UpdateStep:
 
     def apply(self, rate: float) -> tuple[Tensor, bool]:
         """Clip the gradient and update the weights, unless it is not finite; its norm, and whether it was."""
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_norm or math.inf)
+        parameters, most = list(self.model.parameters()), self.options.clip_norm or math.inf
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         finite = bool(torch.isfinite(norm))
         if finite:
+            if norm > most:
+                nn.utils.clip_grads_with_norm_(parameters, most, norm)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             self.optimizer.step()

@@ -48,13 +48,17 @@ def sampled_split(
     """
     dtype = token_type(tokenizers.source.vocab_size, tokenizers.target.vocab_size)
     tokens, offsets = [], []
-    sides = ((tokenizers.source, split.source), (tokenizers.target, split.target))
-    for side, (tokenizer, sentence) in enumerate(sides):
+    sides = (
+        (tokenizers.source, split.sources, split.src_lengths),
+        (tokenizers.target, split.targets, split.tgt_lengths),
+    )
+    for side, (tokenizer, sentences, known_lengths) in enumerate(sides):
         pieces = [np.empty(0, dtype)]
         lengths = np.zeros(len(split) + 1, np.int64)
         for start in range(0, len(split), _SENTENCES_AT_ONCE):
             end = min(start + _SENTENCES_AT_ONCE, len(split))
-            known = [sentence(i).tolist() for i in range(start, end)]
+            ends = np.cumsum(known_lengths[start:end])
+            known = [ids.tolist() for ids in np.split(sentences(np.arange(start, end)), ends[:-1])]
             texts = [tokenizer.decode(ids) for ids in known]
             draw = int(np.random.SeedSequence([seed, epoch, side, start]).generate_state(1)[0])
             drawn = tokenizer.sample_batch(texts, alpha=alpha, seed=draw)

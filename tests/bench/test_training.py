@@ -14,7 +14,7 @@ def test_synthetic_sentences_have_the_length_and_vocabulary_asked_for():
     split = synthetic_pairs(50, length=9)
     assert set(split.src_lengths) == set(split.tgt_lengths) == {8}  # and the end mark
     assert split.largest_id("target") < 50
-    assert min(split.source(0)) >= 4
+    assert min(split.sources([0])) >= 4
 
 
 def test_synthetic_sentences_are_as_long_as_captions():

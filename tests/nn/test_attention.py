@@ -27,9 +27,7 @@ def test_scaled_weights_in_either_type_are_those_of_float64(dtype: torch.dtype, 
     hidden = torch.zeros(3, 4, 9, dtype=torch.bool) if mask is None else ~mask.expand(3, 4, 9)
     assert weights.dtype == torch.float32
     assert (weights[hidden] == 0).all()
-    torch.testing.assert_close(
-        weights.double(), exact.masked_fill(hidden, -torch.inf).softmax(-1), rtol=1e-5, atol=0.0
-    )
+    torch.testing.assert_close(weights.double(), exact.masked_fill(hidden, -torch.inf).softmax(-1), rtol=1e-5, atol=0.0)
 
 
 def test_context_is_the_weighted_mean() -> None:

@@ -6,7 +6,7 @@ from nmt.training.subwords import sampled_split
 
 
 def sentences(split: EncodedSplit) -> list[list[int]]:
-    return [side(i).tolist() for i in range(len(split)) for side in (split.source, split.target)]
+    return [side([i]).tolist() for i in range(len(split)) for side in (split.sources, split.targets)]
 
 
 def test_a_sampled_split_is_the_same_text_in_other_pieces(unigram_data):
@@ -15,12 +15,12 @@ def test_a_sampled_split_is_the_same_text_in_other_pieces(unigram_data):
     before, after = sentences(split), sentences(sampled)
     assert [tokenizer.decode(ids) for ids in after] == [tokenizer.decode(ids) for ids in before]
     assert sum(a != b for a, b in zip(after, before, strict=True)) > 10
-    assert sampled.src_lengths.tolist() == [len(sampled.source(i)) for i in range(len(sampled))]
+    assert sampled.src_lengths.tolist() == [len(sampled.sources([i])) for i in range(len(sampled))]
 
 
 def test_source_and_target_of_one_text_are_drawn_apart(unigram_data):
     sampled = sampled_split(unigram_data.split("train"), unigram_data.tokenizers, alpha=0.2, seed=1, epoch=0)
-    assert any(not np.array_equal(sampled.source(i), sampled.target(i)) for i in range(len(sampled)))
+    assert any(not np.array_equal(sampled.sources([i]), sampled.targets([i])) for i in range(len(sampled)))
 
 
 @pytest.mark.parametrize(("seed", "epoch", "same"), [(1, 3, True), (1, 4, False), (2, 3, False)])
