@@ -106,10 +106,7 @@ class Seq2Seq(nn.Module, ABC, Generic[StateT]):
     def features(
         self, src: Int[Tensor, "B S"], src_mask: Bool[Tensor, "B S"], tgt_in: Int[Tensor, "B T"]
     ) -> Float[Tensor, "B T D"]:
-        """What the output layer reads, at every position under teacher forcing.
-
-        The loss applies the output layer itself, in pieces and at real tokens only.
-        """
+        """What the output layer reads, at every position under teacher forcing."""
 
     def real_features(
         self,
@@ -118,7 +115,10 @@ class Seq2Seq(nn.Module, ABC, Generic[StateT]):
         tgt_in: Int[Tensor, "B T"],
         tgt_mask: Bool[Tensor, "B T"],
     ) -> Float[Tensor, "M D"]:
-        """`features` at the real target positions only, sentence after sentence."""
+        """`features` at the real target positions only, sentence after sentence.
+
+        The loss applies the output layer to them itself, in pieces.
+        """
         return self.features(src, src_mask, tgt_in)[tgt_mask]
 
     def forward(

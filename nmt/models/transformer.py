@@ -189,7 +189,6 @@ class TransformerSeq2Seq(Seq2Seq[TransformerState]):
         self.encoder_norm, self.decoder_norm = final(size), final(size)
         self.output = OutputLayer(size, target_vocab_size, None if tie == "none" else self.tgt_embedding)
         self.alignment_layer = config.alignment_layer % config.num_decoder_layers
-        self.num_heads = config.num_heads
 
     def encode(
         self, src: Int[Tensor, "B S"], src_mask: Bool[Tensor, "B S"], packing: Packing | None = None
@@ -239,10 +238,10 @@ class TransformerSeq2Seq(Seq2Seq[TransformerState]):
         tgt_in: Int[Tensor, "B T"],
         tgt_mask: Bool[Tensor, "B T"],
     ) -> Float[Tensor, "M D"]:
-        """The same without padding; on a GPU, which would have to be waited for to count the tokens, with it."""
+        """`features` at real positions, computed on packed rows; on a GPU, where that has not been measured, padded."""
         if src.is_cuda:
             return super().real_features(src, src_mask, tgt_in, tgt_mask)
-        source, target = (Packing(mask, self.num_heads) for mask in (src_mask, tgt_mask))
+        source, target = (Packing(mask) for mask in (src_mask, tgt_mask))
         return self._decode(self.encode(src, src_mask, source), tgt_in, target)[: target.tokens]
 
     def _decode(self, state: TransformerState, tgt_in: Int[Tensor, "B T"], packing: Packing | None) -> Stream:

@@ -21,15 +21,13 @@ class Attended(NamedTuple):
 
 
 def masked_softmax(
-    scores: Float[Tensor, "*N S"], mask: Bool[Tensor, "*#N S"] | None, *, scale: float = 1.0
+    scores: Float[Tensor, "*N S"], mask: Bool[Tensor, "*#N S"], *, scale: float = 1.0
 ) -> Float[Tensor, "*N S"]:
-    """Softmax of scale * scores over the keys whose mask is True (all, where it is `None`); the others get exactly 0.
+    """Softmax of scale * scores over the keys whose mask is True; the others get exactly 0.
 
     Every row of `mask` must have a True, and every score, masked ones too, must be below infinity. Weights are in
     float32, where torch's softmax of few scores a row is also two to four times as fast as in bfloat16.
     """
-    if mask is None:
-        return (scores.float() * scale).softmax(-1)
     hidden = torch.where(mask, torch.zeros((), device=mask.device), -torch.inf)
     return torch.add(hidden, scores, alpha=scale).softmax(-1)  # in float32, as the first of them is
 
@@ -78,13 +76,13 @@ class MultiHeadAttention(nn.Module):
         self,
         query: Float[Tensor, "N T D"] | Float[Tensor, "R D"],
         keys_values: tuple[Float[Tensor, "B H S d"], Float[Tensor, "B H S d"]],
-        mask: Bool[Tensor, "#B #H #KT S"] | None,
+        mask: Bool[Tensor, "#B #H #KT S"],
         *,
         offset: int = 0,
         need_weights: bool = False,
         packing: Packing | None = None,
     ) -> tuple[Float[Tensor, "N T D"] | Float[Tensor, "R D"], Float[Tensor, "N H T S"] | None]:
-        """Attend from T queries; mask is True where a query may look, `None` where it may look everywhere.
+        """Attend from T queries; mask is True where a query may look.
 
         The K rows of each of B sentences, N = B*K, are K times as many queries of one table of keys and values.
         `offset` is the position of the first query; it matters where positions turn queries and keys (`rotary`).
@@ -116,6 +114,6 @@ class MultiHeadAttention(nn.Module):
         self, x: Float[Tensor, "B T PD"] | Float[Tensor, "R PD"], parts: int, packing: Packing | None
     ) -> Float[Tensor, "P B H T d"]:
         if packing is not None:
-            return packing.split(x, parts)
+            return packing.split(x, parts, self.num_heads)
         rows, length, _ = x.shape
         return x.view(rows, length, parts, self.num_heads, -1).permute(2, 0, 3, 1, 4)

@@ -29,8 +29,8 @@ from nmt.training.log import RunLog
 from nmt.training.moments import MOMENTS, optimizer_tensors, restore_optimizer
 from nmt.training.progress import Candidate, Progress
 
-FORMAT_VERSION: Final = 2
-"""Of a checkpoint, which holds a place in the order of batches: 2 since their shapes are few."""
+FORMAT_VERSION: Final = 3
+"""Of a checkpoint, which holds a place in the order of batches: 3 since source lengths go up and down in it."""
 _WEIGHTS, _OPTIMIZER, _PROGRESS = "weights.safetensors", "optimizer.safetensors", "progress.json"
 _NAME = re.compile(r"update-(\d{8,})")
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

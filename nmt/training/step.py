@@ -116,9 +116,10 @@ class UpdateStep:
         """Clip the gradient and update the weights, unless it is not finite; its norm, and whether it was."""
         parameters, most = list(self.model.parameters()), self.options.clip_norm or math.inf
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        finite = bool(torch.isfinite(norm))
+        length = float(norm)  # the one wait for the device in an update
+        finite = math.isfinite(length)
         if finite:
-            if norm > most:
+            if length > most:
                 nn.utils.clip_grads_with_norm_(parameters, most, norm)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate

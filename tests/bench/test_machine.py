@@ -40,6 +40,8 @@ def test_the_roof_is_that_of_the_precision():
     assert Peak(100.0, 300.0).of("bf16") == 300.0
     assert Peak(100.0, 300.0).of("fp32") == 100.0
     assert Peak(100.0, None).of("bf16") == 100.0
+    assert Peak(100.0, 300.0).or_better(Peak(90.0, 310.0)) == Peak(100.0, 310.0)
+    assert Peak(100.0, None).or_better(Peak(110.0, None)) == Peak(110.0, None)
     assert measure_peak(torch.device("cpu")).fp32 > 1e-3
 
 

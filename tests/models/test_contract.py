@@ -11,6 +11,8 @@ from torch import Tensor
 from nmt.config import AttentionGRUConfig, ScopeName, ScoreName
 from nmt.models.factory import build_model
 from nmt.models.interface import Seq2Seq, unroll
+from nmt.nn.attention import MultiHeadAttention
+from nmt.nn.dropout import Dropout
 from nmt.special import BOS, EOS, PAD
 from tests.models.configs import CONFIGS, SMALL
 
@@ -143,6 +145,31 @@ def test_real_features_are_those_of_real_tokens(model: Seq2Seq, src: Tensor, tgt
         gradients.append([p.grad.clone() for p in model.parameters()])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("fused_from", [0, 10**9])
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name.startswith("transformer")])
+def test_packed_rows_train_as_padded_ones_in_bf16(
+    name: str, fused_from: int, src: Tensor, tgt_in: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the plain equation of the heads and with the fused kernel."""
+    monkeypatch.setattr(MultiHeadAttention, "FUSED_FROM", fused_from)
+    torch.manual_seed(1)
+    model = build_model(CONFIGS[name], VOCAB, VOCAB).train()
+    tgt_mask = torch.arange(tgt_in.shape[1]) < torch.tensor([[3], [5], [1]])
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.p = 0.0
+    gradients = []
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        alone = model.real_features(src, src != PAD, tgt_in, tgt_mask)
+        everywhere = model.features(src, src != PAD, tgt_in)[tgt_mask]
+    for features in (alone, everywhere):
+        model.zero_grad()
+        features.float().sin().sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    assert (alone - everywhere).float().norm() < 0.02 * everywhere.float().norm()
+    assert (gradients[0] - gradients[1]).norm() < 0.02 * gradients[1].norm()
 
 
 def test_padding_in_the_target_changes_nothing_before_it(model: Seq2Seq, src: Tensor, tgt_in: Tensor) -> None:

@@ -542,14 +542,14 @@ def test_nothing_is_written_through_a_link_in_a_run(data: DataDirectory, tmp_pat
     assert (tmp_path / "precious").read_text() == "text"
 
 
-@pytest.mark.parametrize("version", [0, 1, 99])
+@pytest.mark.parametrize("version", [0, 2, 99])
 def test_a_checkpoint_of_another_version_is_not_taken_for_damaged(
     data: DataDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(state_module, "FORMAT_VERSION", version)
         train(data, tmp_path / "run", config(), stop_at=4)
-    with pytest.raises(ModelError, match=f"format version {version}, nmt .* goes on from 2: go on with the nmt that"):
+    with pytest.raises(ModelError, match=f"format version {version}, nmt .* goes on from 3: go on with the nmt that"):
         train(data, tmp_path / "run", config(), resume=True)
     checkpoints = tmp_path / "run" / "training" / "checkpoints"
     assert sorted(path.name for path in checkpoints.iterdir()) == ["update-00000003", "update-00000004"]
