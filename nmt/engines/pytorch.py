@@ -5,7 +5,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +19,7 @@ from nmt.decoding.search import search
 from nmt.engines import Progress
 from nmt.errors import DeviceError, is_out_of_memory
 from nmt.models.interface import Seq2Seq
+from nmt.nn.blocked import BlockedLinears, blocks_pay
 from nmt.nn.device import autocast, reuse_memory
 
 BATCH_TOKENS: Final = 4096
@@ -46,7 +47,7 @@ class TorchEngine:
     whose scores differ by less than some 1e-5.
 
     Args:
-        model: any architecture; put into evaluation mode while it works.
+        model: any architecture; put into evaluation mode while it works. Its weights must stay as they are.
         device: where the model is; by default that of its first weight.
         others: further devices that work beside it where there are several batches, each on a copy of the model
             that is made for the first of them.
@@ -77,6 +78,7 @@ class TorchEngine:
         self.precision = precision
         self.batch_tokens = batch_tokens
         self.keep_attention = keep_attention
+        self._blocked = BlockedLinears(model) if precision == "fp32" and blocks_pay(device) else None
 
     @property
     def device(self) -> str:
@@ -96,7 +98,8 @@ class TorchEngine:
             return self._search([sentences[i] for i in batch], options, replica, tick)
 
         self._copy_for(len(batches))
-        with evaluating(*(replica.model for replica in self.replicas)):
+        products = nullcontext() if self._blocked is None else self._blocked.used()
+        with evaluating(*(replica.model for replica in self.replicas)), products:
             for batch, part in self._each(found, batches):
                 for i, hypotheses in zip(batch, part, strict=True):
                     results[i] = hypotheses

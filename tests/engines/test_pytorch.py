@@ -12,6 +12,7 @@ from nmt.decoding.search import search
 from nmt.engines import pytorch
 from nmt.engines.pytorch import TorchEngine
 from nmt.errors import DeviceError
+from nmt.nn.blocked import BlockedLinears, has_blocks
 from tests.tiny import SENTENCES, tiny_model
 
 OPTIONS = DecodingOptions(beam_size=2, max_length_ratio=0.3, max_length_extra=5)
@@ -46,6 +47,20 @@ class Watched(TorchEngine):
 
 def tokens(found):
     return [[hypothesis.tokens for hypothesis in hypotheses] for hypotheses in found]
+
+
+@pytest.mark.skipif(not has_blocks(), reason="this torch has no such operation")
+@pytest.mark.parametrize(("precision", "used"), [("fp32", 1), ("bf16", 0)])
+def test_products_by_onednn_change_no_translation(loaded, sentences, precision, used, monkeypatch):
+    entered = []
+    original = BlockedLinears.used
+    monkeypatch.setattr(BlockedLinears, "used", lambda self: entered.append(self) or original(self))
+    monkeypatch.setattr(pytorch, "blocks_pay", lambda device: False)
+    expected = TorchEngine(loaded.model, precision=precision).search(sentences, OPTIONS)
+    monkeypatch.setattr(pytorch, "blocks_pay", lambda device: True)
+    found = TorchEngine(loaded.model, precision=precision).search(sentences, OPTIONS)
+    assert tokens(found) == tokens(expected)
+    assert len(entered) == used
 
 
 def test_batches_are_searched_several_at_a_time_on_one_thread_each(loaded, sentences, threads):
