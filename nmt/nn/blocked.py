@@ -60,7 +60,20 @@ def _product(linear: nn.Linear) -> Callable[[Tensor], Tensor]:
     blocks = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), _ROWS)
 
     def product(x: Tensor) -> Tensor:
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(x, blocks, linear.bias, "none", [], "")
-        return result
+        rows = x.reshape(-1, x.shape[-1])
+        wanted = round_up(len(rows))
+        if wanted > len(rows):
+            rows = nn.functional.pad(rows, (0, 0, 0, wanted - len(rows)))
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(rows, blocks, linear.bias, "none", [], "")
+        return result[: x.shape[:-1].numel()].view(*x.shape[:-1], linear.out_features)
 
     return product
+
+
+def round_up(rows: int) -> int:
+    """Rows to compute: eight numbers between a power of two and the next.
+
+    oneDNN generates, and keeps, half a MiB of code for each number of rows, and a search has ever fewer.
+    """
+    step = max(8, 1 << max(0, rows.bit_length() - 4))
+    return rows if rows < 8 else rows + -rows % step

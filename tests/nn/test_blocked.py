@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from nmt.nn.blocked import BlockedLinears, blocks_pay, has_blocks
+from nmt.nn.blocked import BlockedLinears, blocks_pay, has_blocks, round_up
 
 pytestmark = pytest.mark.skipif(not has_blocks(), reason="this torch has no such operation")
 
@@ -62,3 +62,10 @@ def test_they_pay_where_mkl_holds_back(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert blocks_pay(torch.device("cpu")) is pays
     assert not blocks_pay(torch.device("cuda", 0))
+
+
+def test_rows_come_in_few_numbers() -> None:
+    wanted = [round_up(rows) for rows in range(2000)]
+    assert wanted[:8] == list(range(8))
+    assert all(rows <= more <= max(rows + 7, 1.125 * rows) for rows, more in enumerate(wanted))
+    assert len(set(wanted)) < 70
