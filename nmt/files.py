@@ -15,11 +15,6 @@ from typing import IO, Any
 from nmt.errors import NMTError, UsageError, did_you_mean
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def fsync_directory(path: Path) -> None:
     """Make the names inside `path` durable."""
     descriptor = os.open(path, os.O_RDONLY)

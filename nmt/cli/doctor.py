@@ -132,7 +132,7 @@ def machine() -> dict[str, Any]:
     import torch
 
     import nmt
-    from nmt.files import available_cores
+    from nmt.host import available_cores
     from nmt.nn.device import has_fast_bf16, select_device, select_precision
 
     cpu = torch.device("cpu")

@@ -18,9 +18,10 @@ from nmt.decoding.hypothesis import Hypothesis, Tick, nothing
 from nmt.decoding.search import search
 from nmt.engines import Progress
 from nmt.errors import DeviceError, is_out_of_memory
+from nmt.host import reuse_memory
 from nmt.models.interface import Seq2Seq
 from nmt.nn.blocked import BlockedLinears, blocks_pay
-from nmt.nn.device import autocast, reuse_memory
+from nmt.nn.device import autocast
 
 BATCH_TOKENS: Final = 4096
 """Source tokens at work at a time, padding included."""

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 
 from nmt.errors import DeviceError, UsageError
-from nmt.files import available_cores
+from nmt.host import available_cores, reuse_memory
 
 
 def select_device(name: str, *, local: int = 0) -> torch.device:
@@ -99,22 +99,6 @@ def set_threads(count: int, *, share: int = 1) -> int:
     """
     torch.set_num_threads(count or max(1, available_cores() // share))
     return torch.get_num_threads()
-
-
-def reuse_memory() -> None:
-    """Keep large freed buffers in the process instead of handing each back to the kernel (glibc only).
-
-    Otherwise every buffer over 32 MiB is mapped and faulted in again at each step (README, "What trains faster"). All
-    threads share one heap, as what one has freed is of no use to another otherwise.
-    """
-    mmap_max, trim_threshold, arena_max = -4, -1, -8  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX of malloc.h
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return
-    mallopt(mmap_max, 0)
-    mallopt(trim_threshold, 2**31 - 1)
-    mallopt(arena_max, 1)
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -33,7 +34,8 @@ from nmt.engines.ct2 import (
 )
 from nmt.engines.export import export_ctranslate2
 from nmt.engines.pytorch import TorchEngine
-from nmt.errors import ModelError, UsageError
+from nmt.errors import DeviceError, ModelError, UsageError
+from nmt.host import has_avx512
 from nmt.preparation import PreparationOptions, prepare
 from nmt.resources import shipped_model
 from nmt.special import BOS, EOS
@@ -350,7 +352,8 @@ def test_only_integer_weights_search_less_patiently(exported, monkeypatch, compu
 
     def translate(sources, **settings):
         asked.append(settings["patience"])
-        return [SimpleNamespace(hypotheses=[["</s>"]], scores=[-1.0]) for _ in sources]
+        found = SimpleNamespace(hypotheses=[["</s>"]], scores=[-1.0])
+        return [SimpleNamespace(result=lambda: found) for _ in sources]
 
     opened = SimpleNamespace(compute_type=computed, translate_batch=translate)
     library = SimpleNamespace(get_cuda_device_count=lambda: 0, Translator=lambda *args, **settings: opened)
@@ -358,3 +361,50 @@ def test_only_integer_weights_search_less_patiently(exported, monkeypatch, compu
     engine = CTranslate2Engine(exported, load_model(exported).tokenizers)
     engine.search([(5, 6)], DecodingOptions(beam_size=2))
     assert asked == [patience]
+
+
+LOADED = """
+import os
+from nmt.engines.ct2 import import_ctranslate2
+library = import_ctranslate2()
+library.set_log_level(20)
+library.Translator({folder!r}, device="cpu")
+print(os.environ.get("CT2_FORCE_CPU_ISA"))
+"""
+
+
+@pytest.mark.skipif(not has_avx512(), reason="needs a processor with AVX-512")
+@pytest.mark.parametrize("asked", [None, "AVX2"])
+def test_the_widest_instructions_are_used_unless_others_are_asked_for(tmp_path, asked):
+    path = tiny_model(tmp_path / "model")
+    export_ctranslate2(path)
+    environment = {name: value for name, value in os.environ.items() if name != "CT2_FORCE_CPU_ISA"}
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED.format(folder=str(path / FOLDER))],
+        env=environment | ({"CT2_FORCE_CPU_ISA": asked} if asked else {}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == (asked or "AVX512")
+    assert f"Selected ISA: {asked or 'AVX512'}" in done.stderr
+
+
+@pytest.mark.parametrize(("message", "error"), [("out of memory", DeviceError), ("else", RuntimeError)])
+def test_what_fails_in_a_batch_is_told(exported, message, error):
+    def fail():
+        raise RuntimeError(message)
+
+    _, engine = engines(exported)
+    engine._translator = SimpleNamespace(
+        translate_batch=lambda sources, **_: [SimpleNamespace(result=fail) for _ in sources]
+    )
+    with pytest.raises(error, match=message):
+        engine.search([(5, 6)], DecodingOptions())
+
+
+def test_processors_without_avx512_are_left_alone(monkeypatch):
+    monkeypatch.delenv("CT2_FORCE_CPU_ISA", raising=False)
+    monkeypatch.setattr(ct2, "has_avx512", lambda: False)
+    import_ctranslate2()
+    assert "CT2_FORCE_CPU_ISA" not in os.environ

@@ -62,7 +62,8 @@ def test_what_is_added_to_stays_in_the_type_of_the_products():
 
 HEAP = """
 import torch
-from nmt.nn.device import reuse_memory, use_huge_pages
+from nmt.host import reuse_memory
+from nmt.nn.device import use_huge_pages
 reuse_memory()
 use_huge_pages()
 x = torch.zeros(2**24)
@@ -109,7 +110,8 @@ def test_kernels_are_kept_as_many_as_wanted(limit: str | None, hits: int):
 
 HELD = """
 import torch
-from nmt.nn.device import forget_peak_memory, peak_memory, reuse_memory
+from nmt.host import reuse_memory
+from nmt.nn.device import forget_peak_memory, peak_memory
 reuse_memory()
 device = torch.device("cpu")
 def measure():
