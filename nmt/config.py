@@ -296,6 +296,11 @@ class DecodingOptions:
         for key in ("max_length_extra", "min_length", "no_repeat_ngram"):
             _require(getattr(self, key) >= 0, key, getattr(self, key), "it must not be negative")
 
+    @property
+    def most_ended(self) -> int:
+        """A search is over when so many hypotheses of a sentence have ended: nearly twice the beam, 1 if greedy."""
+        return 2 * self.beam_size - 1
+
     def longest(self, source_tokens: int) -> int:
         """Tokens of the longest translation, EOS included, of a source of so many tokens, EOS included."""
         return int(min(max(self.max_length_ratio * source_tokens + self.max_length_extra, 1), LONGEST_TRANSLATION))

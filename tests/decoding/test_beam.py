@@ -164,9 +164,31 @@ def test_sentences_that_are_done_leave_the_batch() -> None:
     assert counts == [3] + [3 * 4] * 3 + [2 * 4] * 2 + [4] * 2
 
 
-def test_hypotheses_that_have_ended_leave_the_batch() -> None:
-    model = TableModel(lambda *_: [0, 0, 0, 0.4, 0.3, 0.3], uniform)
+def test_an_ended_hypothesis_gives_its_place_to_the_next_best() -> None:
+    """EOS and 4 are the best two at first; what 5 leads to is better than both."""
+    model = TableModel(
+        lambda prefix, _: {(): [0, 0, 0, 0.4, 0.31, 0.29], (5,): [0, 0, 0, 0.98, 0.01, 0.01]}.get(
+            prefix, [0, 0, 0, 0.4, 0.3, 0.3]
+        ),
+        uniform,
+    )
+    [[found]] = beam_search(model, *pad([4]), options(beam_size=2))
+    assert found.tokens == (5, EOS)
+
+
+def test_only_the_best_k_candidates_can_end() -> None:
+    """EOS is the third candidate for a beam of two at first, and the first one later."""
+    model = TableModel(
+        lambda prefix, _: [0, 0, 0, 0.9, 0.06, 0.04] if prefix else [0, 0, 0, 0.2, 0.45, 0.35],
+        uniform,
+    )
+    [ranked] = beam_search(model, *pad([4]), options(beam_size=2, n_best=2, length_penalty=0.0))
+    assert [h.tokens for h in ranked] == [(4, EOS), (5, EOS)]
+
+
+def test_a_search_is_over_when_nearly_twice_as_many_as_the_beam_have_ended() -> None:
+    """With a penalty that no bound stops: 1 ends at the first step, and 2 at each of the next."""
+    model = TableModel(lambda *_: [0, 0, 0, 0.4, 0.35, 0.25], uniform)
     counts = count_rows(model)
-    [ranked] = beam_search(model, *pad([4]), options(beam_size=4, n_best=4, max_length_extra=9))
-    assert [len(h.tokens) for h in ranked] == [1, 2, 2, 3]
-    assert counts == [1, 2, 1]
+    beam_search(model, *pad([4]), options(beam_size=3, length_penalty=9.0, max_length_extra=30))
+    assert counts == [1, 3, 3]
