@@ -144,7 +144,8 @@ def translate(
     ] = None,
     beam: Annotated[int, typer.Option("--beam", min=1, max=LARGEST_BEAM, help="Beam size; 1 is greedy search.")] = 5,
     batch_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Source tokens per batch.", show_default="4096; ctranslate2: 256")
+        int | None,
+        typer.Option(min=1, help="Source tokens per batch.", show_default="4096; ctranslate2: 1024, int8 on a CPU 256"),
     ] = None,
     length: Annotated[int | None, typer.Option(min=1, help="Cut the text into lines of this many words.")] = None,
     as_long: Annotated[

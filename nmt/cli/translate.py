@@ -77,7 +77,8 @@ def translate(
         typer.Option(min=8, help="Longer lines are translated in parts.", show_default="256"),
     ] = None,
     batch_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Source tokens per batch.", show_default="4096; ctranslate2: 256")
+        int | None,
+        typer.Option(min=1, help="Source tokens per batch.", show_default="4096; ctranslate2: 1024, int8 on a CPU 256"),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda (all GPUs) or cuda:N.")] = "auto",
     precision: Annotated[

@@ -5,6 +5,8 @@ from typing import Final
 
 LONGEST_PERIOD: Final = 32
 """Longest phrase, in items, whose repetition is looked for."""
+_FEWEST_REPEATED: Final = 7
+"""A loop has so many items, at the least, that occur before: 8 equal ones are the shortest."""
 
 
 def is_looping(items: Sequence[Hashable]) -> bool:
@@ -13,6 +15,8 @@ def is_looping(items: Sequence[Hashable]) -> bool:
     A phrase of up to four items must come five times and span eight items or more ("no, no, no, no" and
     "ha ha ha ha ha" are sentences); a longer one must come three times.
     """
+    if len(items) - len(set(items)) < _FEWEST_REPEATED:
+        return False
     periods = (period for period in range(1, LONGEST_PERIOD + 1) if _limit(period) <= len(items))
     return any(_longest_run(items, period) >= _limit(period) for period in periods)
 

@@ -351,13 +351,13 @@ def test_gpus_of_several_kinds_are_not_mixed(exported, monkeypatch):
     engine = CTranslate2Engine(exported, load_model(exported).tokenizers, spread=True)
     assert asked == [[0, 1], [0]]
     assert engine.device == "cuda:0"
-    assert engine.batch_tokens == ct2.BATCH_TOKENS_CUDA > ct2.BATCH_TOKENS
+    assert engine.batch_tokens == ct2.BATCH_TOKENS
 
 
 @pytest.mark.parametrize(
     ("computed", "patience"), [("float32", 1.5), ("bfloat16", 1.5), ("int8_float32", 1.0), ("int16", 1.0)]
 )
-def test_only_integer_weights_search_less_patiently(exported, monkeypatch, computed, patience):
+def test_integer_weights_search_less_patiently_in_smaller_batches(exported, monkeypatch, computed, patience):
     asked = []
 
     def translate(sources, **settings):
@@ -371,6 +371,7 @@ def test_only_integer_weights_search_less_patiently(exported, monkeypatch, compu
     engine = CTranslate2Engine(exported, load_model(exported).tokenizers)
     engine.search([(5, 6)], DecodingOptions(beam_size=2))
     assert asked == [patience]
+    assert engine.batch_tokens == (ct2.BATCH_TOKENS_INT if patience == 1.0 else ct2.BATCH_TOKENS)
 
 
 LOADED = """
