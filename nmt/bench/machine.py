@@ -34,23 +34,36 @@ class Peak:
         return Peak(max(self.fp32, other.fp32), bf16)
 
 
+class MatrixProduct:
+    """A product of two matrices of a size that suits the device, to be timed."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        m, k, n = _SIZES[device.type]
+        self._device = device
+        self._left = torch.randn(m, k, device=device).to(dtype)
+        self._right = torch.randn(k, n, device=device).to(dtype)
+        self.flop = 2 * m * k * n
+
+    def seconds(self) -> float:
+        """How long it takes now."""
+        synchronise(self._device)
+        start = time.perf_counter()
+        torch.mm(self._left, self._right)
+        synchronise(self._device)
+        return time.perf_counter() - start
+
+
 def measure_peak(device: torch.device) -> Peak:
     """The best rate of a large matrix product in half a second of them, on the threads torch now uses."""
-    bf16 = _matmul_rate(device, torch.bfloat16) if has_fast_bf16(device) else None
-    return Peak(_matmul_rate(device, torch.float32), bf16)
+    bf16 = _best_rate(MatrixProduct(device, torch.bfloat16)) if has_fast_bf16(device) else None
+    return Peak(_best_rate(MatrixProduct(device, torch.float32)), bf16)
 
 
-def _matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    m, k, n = _SIZES[device.type]
-    left, right = torch.randn(m, k, device=device).to(dtype), torch.randn(k, n, device=device).to(dtype)
+def _best_rate(product: MatrixProduct) -> float:
     best, begun = float("inf"), time.perf_counter()
     while time.perf_counter() - begun < _SECONDS:
-        synchronise(device)
-        start = time.perf_counter()
-        left @ right
-        synchronise(device)
-        best = min(best, time.perf_counter() - start)
-    return 2 * m * k * n / best / 1e9
+        best = min(best, product.seconds())
+    return product.flop / best / 1e9
 
 
 def synchronise(device: torch.device) -> None:

@@ -3,14 +3,14 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
 
 import nmt.training.step
 from nmt.batching import Batch, batch_stream
-from nmt.bench.machine import Peak, count_work, measure_peak, synchronise
+from nmt.bench.machine import MatrixProduct, Peak, count_work, measure_peak, synchronise
 from nmt.bench.parts import Stopwatch
 from nmt.config import RunConfig
 from nmt.dataset import DataDirectory, EncodedSplit
@@ -24,6 +24,7 @@ SYNTHETIC_PAIRS: Final = 20_000
 SYNTHETIC_VOCABULARY: Final = 8000
 _CAUTION: Final = 100
 """The rate is a hundredth: untrained weights must not leave the numbers that a float can hold."""
+_DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16}
 TRAINING_PARTS: Final = ("data", "encoder", "decoder", "output and loss", "backward", "optimiser")
 
 
@@ -91,13 +92,15 @@ def bench_training(
     model = build_model(config.model, *sizes, joint=joint).to(device)
     step = UpdateStep(model, options, precision)
     stream = (planned.fetch() for planned in batch_stream(pairs, options.batch_tokens, seed=options.seed))
-    _run(step, stream, warmup, device)
-    source, target, padded, seconds = _run(step, stream, updates, device)
+    _run(step, stream, warmup, device, None)
+    # A processor that others use too is not always as fast: what it can do is measured in turn with the updates.
+    product = MatrixProduct(device, _DTYPES[precision]) if device.type == "cpu" else None
+    source, target, padded, seconds, in_turn = _run(step, stream, updates, device, product)
     memory = peak_memory(device)
-    peak = peak.or_better(measure_peak(device))  # a machine that is used by others too is not always as fast
+    peak = peak.or_better(measure_peak(device))
     parts, part_updates = _time_parts(step, stream, max(1, updates // 4), device)
     work = count_work(model)
-    flop = work.training(source, target)
+    gflops = work.training(source, target) / seconds / 1e9
     return {
         "kind": "train",
         "architecture": config.arch,
@@ -113,18 +116,35 @@ def bench_training(
         "source_tokens_per_second": source / seconds,
         "target_tokens_per_update": target / updates,
         "padding": 1 - (source + target) / padded,
-        "flop_per_target_token": flop / target,
-        "gflops": flop / seconds / 1e9,
+        "flop_per_target_token": work.training(source, target) / target,
+        "gflops": gflops,
         "peak_gflops": {"fp32": peak.fp32, "bf16": peak.bf16},
-        "share_of_peak": flop / seconds / 1e9 / peak.of(precision),
+        "share_of_peak": gflops / peak.of(precision),
+        "gflops_in_turn": in_turn,
+        "share_in_turn": gflops / in_turn if in_turn else None,
         "peak_memory_mib": memory,
         "milliseconds_per_update": {name: 1000 * parts[name] / part_updates for name in TRAINING_PARTS},
     }
 
 
-def _run(step: UpdateStep, stream: Iterator[Batch], updates: int, device: torch.device) -> tuple[int, int, int, float]:
-    """Source tokens, target tokens, places (padding included) and seconds of some updates."""
+class _Ran(NamedTuple):
+    source: int
+    """Tokens."""
+    target: int
+    """Tokens."""
+    places: int
+    """Of tokens, padding included."""
+    seconds: float
+    in_turn: float | None
+    """GFLOP/s of the products between."""
+
+
+def _run(
+    step: UpdateStep, stream: Iterator[Batch], updates: int, device: torch.device, product: MatrixProduct | None
+) -> _Ran:
+    """Make some updates, with the product after each, if one is given."""
     source = target = places = 0
+    waited = multiplied = 0.0
     synchronise(device)
     start = time.perf_counter()
     for _ in range(updates):
@@ -134,8 +154,15 @@ def _run(step: UpdateStep, stream: Iterator[Batch], updates: int, device: torch.
             target += batch.target_tokens
             places += batch.src.numel() + batch.tgt_in.numel()
         step([batch.to(device) for batch in batches], step.options.lr / _CAUTION)
+        if product is not None:
+            begun = time.perf_counter()
+            product.seconds()  # brings its matrices into the caches
+            multiplied += product.seconds() + product.seconds()
+            waited += time.perf_counter() - begun
     synchronise(device)
-    return source, target, places, time.perf_counter() - start
+    seconds = time.perf_counter() - start - waited
+    in_turn = None if product is None else 2 * updates * product.flop / multiplied / 1e9
+    return _Ran(source, target, places, seconds, in_turn)
 
 
 def _time_parts(
@@ -167,6 +194,11 @@ def roof_text(document: dict[str, Any]) -> str:
     return f"{document['gflops']:,.0f} of {roof:,.0f} GFLOP/s ({document['share_of_peak']:.0%})"
 
 
+def _in_turn(document: dict[str, Any]) -> list[tuple[str, str]]:
+    rate, share = document["gflops_in_turn"], document["share_in_turn"]
+    return [("in turn", f"{share:.0%} of {rate:,.0f} GFLOP/s, of a product after each update")] if rate else []
+
+
 def training_rows(document: dict[str, Any]) -> list[tuple[str, str]]:
     """What people read of a document."""
     parts = document["milliseconds_per_update"]
@@ -179,6 +211,7 @@ def training_rows(document: dict[str, Any]) -> list[tuple[str, str]]:
         ("batch", f"{document['target_tokens_per_update']:,.0f} target tokens, {document['padding']:.1%} padding"),
         ("work", f"{document['flop_per_target_token'] / 1e6:,.1f} MFLOP a target token"),
         ("matrix products", f"{roof_text(document)}"),
+        *_in_turn(document),
         ("roof", f"fp32 {peak['fp32']:,.0f}" + (f", bf16 {peak['bf16']:,.0f}" if peak["bf16"] else "") + " GFLOP/s"),
         ("memory", f"{document['peak_memory_mib']:,.0f} MiB at most"),
     ]

@@ -1,6 +1,10 @@
-import pytest
+import time
 
-from nmt.bench.training import TRAINING_PARTS, bench_training, synthetic_pairs
+import pytest
+import torch
+
+from nmt.bench.machine import MatrixProduct
+from nmt.bench.training import TRAINING_PARTS, bench_training, synthetic_pairs, training_rows
 from nmt.settings import resolve
 
 TINY = ["model_size=16", "ffn_size=32", "num_heads=2", "batch_tokens=200", "threads=1", "precision=fp32"]
@@ -31,9 +35,29 @@ def test_figures_of_a_measurement_fit_each_other():
     assert document["padding"] == pytest.approx(0.0, abs=1e-9)
     assert document["gflops"] == pytest.approx(rate * document["flop_per_target_token"] / 1e9)
     assert document["share_of_peak"] == pytest.approx(document["gflops"] / document["peak_gflops"]["fp32"])
+    assert document["share_in_turn"] == pytest.approx(document["gflops"] / document["gflops_in_turn"])
+    assert 0.0 < document["gflops_in_turn"] < 2 * document["peak_gflops"]["fp32"]
     parts = document["milliseconds_per_update"]
     assert tuple(parts) == TRAINING_PARTS
     assert all(value > 0 for value in parts.values())
+
+
+def test_products_between_updates_do_not_count_as_training(monkeypatch):
+    pauses = []
+
+    def slow(self):
+        pauses.append(0.2)
+        time.sleep(0.2)
+        return 0.5
+
+    monkeypatch.setattr(MatrixProduct, "seconds", slow)
+    document = bench_training(config(), None, updates=3, warmup=0, length=10, vocabulary=60)
+    assert len(pauses) >= 9
+    assert document["seconds"] < 1.0
+    flop = MatrixProduct(torch.device("cpu"), torch.float32).flop
+    assert document["gflops_in_turn"] == pytest.approx(flop / 0.5 / 1e9)
+    [text] = [text for name, text in training_rows(document) if name == "in turn"]
+    assert text == f"{document['share_in_turn']:.0%} of 0 GFLOP/s, of a product after each update"
 
 
 def test_padding_is_counted():
