@@ -29,7 +29,7 @@ def reuse_memory(*, one_heap: bool = True) -> None:
 
     Args:
         one_heap: of all threads, as what one has freed is of no use to another otherwise. Threads that allocate all
-            the time wait for each other there.
+            the time wait for each other there; heaps of their own keep buffers of up to 64 MiB.
     """
     mmap_max, trim_threshold, arena_max = -4, -1, -8  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX of malloc.h
     try:

@@ -96,9 +96,9 @@ def train(
         nmt bench train --against "--precision fp32" --rounds 5
         nmt bench train data/demo --against-checkout ../nmt-before
 
-    The roof is the best rate of a large matrix product on this machine, measured at the start. Work is counted
-    without padding and without the products of attention. Comparisons run in turn, A B A B, each in a process of
-    its own; the ratio is that of the medians. Nothing is saved.
+    The roof is the best rate of a large matrix product on this machine, measured before and after; on a CPU one is
+    also timed in turn with the updates. Work is counted without padding and without the products of attention.
+    Comparisons run in turn, A B A B, each in a process of its own; the ratio is that of the medians. Nothing is saved.
     """
     if data is not None and (length is not None or vocab is not None or sweep in ("length", "vocab")):
         raise UsageError("--length and --vocab shape synthetic sentences: leave DATA out")

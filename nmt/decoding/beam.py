@@ -15,7 +15,7 @@ wide as the space of translations is exhaustive.
 It is the beam of Sutskever et al. 2014 (section 3.2, https://arxiv.org/abs/1409.3215), from which a hypothesis is
 removed as soon as EOS is appended to it. They do not say when to stop. With K ended ones, as is usual, a better one is
 missed in 2 to 7 sentences of 100; waiting for 4K gives nothing (README, "What searches faster"). CTranslate2 searches
-by the same rules (its `patience` is (2K - 1) / K), so that both engines find the same.
+by the same rules (its `patience` is (2K - 1) / K), so that both engines find the same with float weights.
 """
 
 from typing import Generic, TypeVar

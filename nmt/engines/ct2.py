@@ -10,7 +10,7 @@ from typing import Any, Final
 from nmt.config import DecodingOptions
 from nmt.decoding.hypothesis import Hypothesis
 from nmt.engines import Progress
-from nmt.errors import DeviceError, ModelError, UsageError
+from nmt.errors import DeviceError, ModelError, UsageError, is_out_of_memory
 from nmt.files import read_json
 from nmt.host import available_cores, has_avx512, reuse_memory
 from nmt.manifest import WEIGHTS, read_manifest, verify_file
@@ -29,6 +29,7 @@ BATCH_TOKENS_INT: Final = 256
 in float32 they are slower by a sixth, as these are laid out anew for every product."""
 _CHUNK: Final = 2048  # sentences handed over at a time: between chunks, progress is shown
 _PRECISIONS: Final = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+_INSTRUCTIONS: Final = "CT2_FORCE_CPU_ISA"
 _INSTALL: Final = "pip install 'nmt[ctranslate2]'"
 
 
@@ -49,7 +50,7 @@ def import_ctranslate2() -> Any:
     if not is_installed():
         raise UsageError(f"CTranslate2 is not installed: {_INSTALL}")
     if has_avx512():
-        os.environ.setdefault("CT2_FORCE_CPU_ISA", "AVX512")
+        os.environ.setdefault(_INSTRUCTIONS, "AVX512")
     hide = "torch" not in sys.modules
     if hide:
         sys.modules["torch"] = None  # type: ignore[assignment]
@@ -117,7 +118,8 @@ class CTranslate2Engine:
         tokenizers: of the model.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         spread: whether `auto` and `cuda` are all CUDA devices, not one; one if they are of several kinds.
-        batch_tokens: source tokens of a batch; `None` for `BATCH_TOKENS`, or with integers on a CPU `BATCH_TOKENS_INT`.
+        batch_tokens: source tokens of a batch; `None` for up to `BATCH_TOKENS`, or with integers on a CPU
+            `BATCH_TOKENS_INT`.
         threads: batches at work at a time, on a CPU; 0 for all cores that this process may use.
 
     Raises:
@@ -154,15 +156,19 @@ class CTranslate2Engine:
 
         try:
             self._translator = opened()
-        except ValueError:  # it refuses GPUs of several kinds
-            if len(numbers) == 1:
+        except ValueError as error:
+            if "AVX512" in str(error):  # this one was built without
+                os.environ.pop(_INSTRUCTIONS, None)
+            elif len(numbers) > 1:  # it refuses GPUs of several kinds
+                numbers = numbers[:1]
+            else:
                 raise
-            numbers = numbers[:1]
             self._translator = opened()
         _verify(directory, export)  # once more: what was opened is what was verified
         self.device = kind if kind == "cpu" else ",".join(f"{kind}:{number}" for number in numbers)
         computed = str(self._translator.compute_type)
         self.precision = _PRECISIONS.get(computed, computed)
+        self._given, self._workers = batch_tokens is not None, workers * len(numbers)
         self._integers = self.precision.startswith("int")
         self.batch_tokens = batch_tokens or (BATCH_TOKENS_INT if kind == "cpu" and self._integers else BATCH_TOKENS)
         self._positions: int = export["positions"]
@@ -190,26 +196,37 @@ class CTranslate2Engine:
         return results
 
     def _search(self, sentences: Sequence[tuple[int, ...]], options: DecodingOptions) -> list[list[Hypothesis]]:
-        """CTranslate2 knows one greatest length for all: whoever went beyond its own is searched again alone."""
+        """CTranslate2 knows one greatest length for all, and goes on beyond a sentence's own.
+
+        Up to there it is the search that was asked for. Where too little has ended by then, the sentence is searched
+        again alone, while others are still at work.
+        """
         limits = [options.longest(len(sentence) + 1) for sentence in sentences]
-        found = self._submit(sentences, options, max(limits))
-        for i, (first, limit) in enumerate(zip(found, limits, strict=True)):
-            if any(len(pieces) > limit for pieces in _result(first).hypotheses):
-                [found[i]] = self._submit([sentences[i]], options, limit)  # while others are still at work
-        return [self._best(_result(last), options) for last in found]
+        found: list[list[_Scored]] = []
+        again: dict[int, Any] = {}
+        for i, first in enumerate(self._submit(sentences, options, max(limits))):
+            scored = _result(first)
+            within = [pair for pair in scored if len(pair[0]) <= limits[i]]
+            if len(within) < len(scored) and sum(map(self._is_finished, within)) < options.n_best:
+                [again[i]] = self._submit([sentences[i]], options, limits[i])
+            found.append(within)
+        for i, second in again.items():
+            found[i] = _result(second)
+        return [self._best(scored, options) for scored in found]
 
     def _submit(self, sentences: Sequence[tuple[int, ...]], options: DecodingOptions, longest: int) -> list[Any]:
         """Of each sentence a result to be waited for.
 
-        A search is over when as many hypotheses have ended as in our own. With integer weights, whose translations
-        are others in any case, it is when as many have as the beam is wide: CTranslate2's way, faster by a sixth.
+        A search is over when as many hypotheses have ended as in our own (but with a length penalty of 0 it goes on
+        until the best one has). With integer weights, whose translations are others in any case, it is when as many
+        have as the beam is wide: CTranslate2's own way, and faster.
         """
         if max(longest, *(len(sentence) + 1 for sentence in sentences)) > self._positions:
             raise UsageError(f"the export has {self._positions} positions, too few for this text: use --engine torch")
         ended = options.beam_size if self._integers else options.most_ended
         results: list[Any] = self._translator.translate_batch(
             [[self._sources[token] for token in sentence] for sentence in sentences],
-            max_batch_size=self.batch_tokens,
+            max_batch_size=self._size_of_batches(sentences),
             batch_type="tokens",
             beam_size=options.beam_size,
             num_hypotheses=ended,
@@ -226,28 +243,36 @@ class CTranslate2Engine:
         )
         return results
 
-    def _best(self, result: Any, options: DecodingOptions) -> list[Hypothesis]:
+    def _size_of_batches(self, sentences: Sequence[tuple[int, ...]]) -> int:
+        """Source tokens: few enough for two batches a worker, if no size was asked for."""
+        fair = sum(map(len, sentences)) // (2 * self._workers)
+        return self.batch_tokens if self._given else min(self.batch_tokens, max(BATCH_TOKENS_INT, fair))
+
+    def _is_finished(self, scored: "_Scored") -> bool:
+        return scored[0][-1:] == [self._targets[EOS]]
+
+    def _best(self, scored: list["_Scored"], options: DecodingOptions) -> list[Hypothesis]:
         """The hypotheses asked for. CTranslate2 gives scores divided by length**length_penalty."""
-        pairs = sorted(
-            zip(result.hypotheses, result.scores, strict=True),
-            key=lambda pair: (pair[0][-1:] == [self._targets[EOS]], pair[1]),
-            reverse=True,
-        )
+        ranked = sorted(scored, key=lambda pair: (self._is_finished(pair), pair[1]), reverse=True)
         return [
             Hypothesis(
                 tuple(self._ids[piece] for piece in pieces), score * max(1, len(pieces)) ** options.length_penalty, None
             )
-            for pieces, score in pairs[: options.n_best]
+            for pieces, score in ranked[: options.n_best]
         ]
 
 
-def _result(waited_for: Any) -> Any:
+_Scored = tuple[list[str], float]  # pieces of a hypothesis, and its normalised score
+
+
+def _result(waited_for: Any) -> list[_Scored]:
     try:
-        return waited_for.result()
-    except RuntimeError as error:
-        if "memory" in str(error):
+        result = waited_for.result()
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
             raise DeviceError("out of memory: use a smaller --batch-tokens or --beam") from error
         raise
+    return list(zip(result.hypotheses, result.scores, strict=True))
 
 
 def _device(library: Any, name: str, *, spread: bool) -> tuple[str, list[int]]:

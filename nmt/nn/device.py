@@ -103,7 +103,7 @@ def set_threads(count: int, *, share: int = 1) -> int:
 
 @functools.cache
 def use_huge_pages() -> None:
-    """Ask the kernel for pages of 2 MiB under what will be allocated, the first 2 GiB of it (Linux, after the above).
+    """Ask the kernel for pages of 2 MiB under what will be allocated, the first 2 GiB (Linux, after `reuse_memory`).
 
     A training step walks through hundreds of MiB. Where pages of 2 MiB are never given, or always, it changes nothing.
     The addresses stay reserved, the memory is taken as it is used.

@@ -81,7 +81,7 @@ def test_greedy_tokens_and_scores_are_those_of_torch(exported):
         assert other.finished == mine.finished
 
 
-@pytest.mark.parametrize(("beam_size", "length_penalty"), [(2, 0.0), (4, 1.0), (5, 1.5)])
+@pytest.mark.parametrize(("beam_size", "length_penalty"), [(2, 0.6), (4, 1.0), (5, 1.5)])
 def test_all_that_a_beam_finds_is_what_torch_finds(exported, beam_size, length_penalty):
     """But where searches reach their limit: CTranslate2 may hand out a stopped one for the last of K finished ones."""
     options = DecodingOptions(beam_size=beam_size, n_best=beam_size - 1, length_penalty=length_penalty)
@@ -361,7 +361,7 @@ def test_integer_weights_search_less_patiently_in_smaller_batches(exported, monk
     asked = []
 
     def translate(sources, **settings):
-        asked.append(settings["patience"])
+        asked.append((settings["patience"], settings["num_hypotheses"]))
         found = SimpleNamespace(hypotheses=[["</s>"]], scores=[-1.0])
         return [SimpleNamespace(result=lambda: found) for _ in sources]
 
@@ -370,7 +370,7 @@ def test_integer_weights_search_less_patiently_in_smaller_batches(exported, monk
     monkeypatch.setattr(ct2, "import_ctranslate2", lambda: library)
     engine = CTranslate2Engine(exported, load_model(exported).tokenizers)
     engine.search([(5, 6)], DecodingOptions(beam_size=2))
-    assert asked == [patience]
+    assert asked == [(patience, 2 * patience)]
     assert engine.batch_tokens == (ct2.BATCH_TOKENS_INT if patience == 1.0 else ct2.BATCH_TOKENS)
 
 
@@ -399,6 +399,53 @@ def test_the_widest_instructions_are_used_unless_others_are_asked_for(tmp_path, 
     )
     assert done.stdout.strip() == (asked or "AVX512")
     assert f"Selected ISA: {asked or 'AVX512'}" in done.stderr
+
+
+@pytest.mark.parametrize(("within", "searches"), [(1, 2), (2, 1)])
+def test_who_goes_beyond_his_length_is_searched_again_if_too_little_is_within_it(exported, within, searches):
+    """Two are asked for, of a sentence whose translations have at most 3 tokens."""
+    _, engine = engines(exported)
+    a, end = engine._targets[5], engine._targets[EOS]
+    short, long = [([a, end], -0.5), ([a, a, end], -0.7)], [([a] * 5 + [end], -0.1), ([a] * 9 + [end], -0.2)]
+    asked = []
+
+    def translate(sources, **settings):
+        asked.append((len(sources), settings["max_decoding_length"]))
+        pairs = long + short[:within] if len(asked) == 1 and len(sources) == 2 else short
+        found = SimpleNamespace(hypotheses=[pieces for pieces, _ in pairs], scores=[score for _, score in pairs])
+        return [SimpleNamespace(result=lambda: found) for _ in sources]
+
+    engine._translator = SimpleNamespace(translate_batch=translate)
+    options = DecodingOptions(beam_size=3, n_best=2, max_length_ratio=1.0, max_length_extra=0)
+    results = engine.search([(5, 6), (5,) * 12], options)
+    assert asked == [(2, 13), (1, 3)][:searches]
+    assert asked[searches:] == []
+    assert [h.tokens for h in results[0]] == [(5, EOS), (5, 5, EOS)]
+    assert results[1][0].tokens == (5, 5, 5, 5, 5, EOS)
+
+
+def test_a_library_built_without_avx512_is_used_as_it_is(exported, monkeypatch):
+    monkeypatch.setenv("CT2_FORCE_CPU_ISA", "AVX512")
+    library = import_ctranslate2()
+
+    def opened(*args, **settings):
+        if "CT2_FORCE_CPU_ISA" in os.environ:
+            raise ValueError("This CTranslate2 binary was not compiled with AVX512 support")
+        return library.Translator(*args, **settings)
+
+    monkeypatch.setattr(
+        ct2, "import_ctranslate2", lambda: SimpleNamespace(Translator=opened, get_cuda_device_count=lambda: 0)
+    )
+    engine = CTranslate2Engine(exported, load_model(exported).tokenizers)
+    assert engine.search([(5, 6)], DecodingOptions())[0]
+
+
+def test_batches_leave_work_for_every_worker(exported):
+    _, engine = engines(exported)
+    assert engine._size_of_batches([(5,) * 20] * 3) == ct2.BATCH_TOKENS_INT
+    assert engine._size_of_batches([(5,) * 20] * 10_000) == ct2.BATCH_TOKENS
+    engine._workers = 4
+    assert engine._size_of_batches([(5,) * 20] * 200) == 500
 
 
 @pytest.mark.parametrize(("message", "error"), [("out of memory", DeviceError), ("else", RuntimeError)])
