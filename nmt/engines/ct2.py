@@ -168,7 +168,7 @@ class CTranslate2Engine:
         self.device = kind if kind == "cpu" else ",".join(f"{kind}:{number}" for number in numbers)
         computed = str(self._translator.compute_type)
         self.precision = _PRECISIONS.get(computed, computed)
-        self._given, self._workers = batch_tokens is not None, workers * len(numbers)
+        self._workers = workers if kind == "cpu" and batch_tokens is None else None
         self._integers = self.precision.startswith("int")
         self.batch_tokens = batch_tokens or (BATCH_TOKENS_INT if kind == "cpu" and self._integers else BATCH_TOKENS)
         self._positions: int = export["positions"]
@@ -244,9 +244,10 @@ class CTranslate2Engine:
         return results
 
     def _size_of_batches(self, sentences: Sequence[tuple[int, ...]]) -> int:
-        """Source tokens: few enough for two batches a worker, if no size was asked for."""
-        fair = sum(map(len, sentences)) // (2 * self._workers)
-        return self.batch_tokens if self._given else min(self.batch_tokens, max(BATCH_TOKENS_INT, fair))
+        """Source tokens: on a CPU few enough for two batches a worker, if no size was asked for."""
+        if self._workers is None:
+            return self.batch_tokens
+        return min(self.batch_tokens, max(BATCH_TOKENS_INT, sum(map(len, sentences)) // (2 * self._workers)))
 
     def _is_finished(self, scored: "_Scored") -> bool:
         return scored[0][-1:] == [self._targets[EOS]]

@@ -446,6 +446,8 @@ def test_batches_leave_work_for_every_worker(exported):
     assert engine._size_of_batches([(5,) * 20] * 10_000) == ct2.BATCH_TOKENS
     engine._workers = 4
     assert engine._size_of_batches([(5,) * 20] * 200) == 500
+    asked_for = CTranslate2Engine(exported, load_model(exported).tokenizers, batch_tokens=7)
+    assert asked_for._size_of_batches([(5,) * 20] * 200) == 7
 
 
 @pytest.mark.parametrize(("message", "error"), [("out of memory", DeviceError), ("else", RuntimeError)])
