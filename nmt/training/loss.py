@@ -2,9 +2,9 @@
 
 The table of logits (tokens x vocabulary) is the largest thing in a training step. It is never held whole: each
 piece of tokens is projected, scored and turned into its gradient at once, and only the gradients by features and
-weights are kept. On a CPU a piece is gone through once between its matrix products, by the softmax: the bias is one
-more feature, which is 1 everywhere, and the part of the gradient that label smoothing spreads evenly over the
-vocabulary is a product of two vectors.
+weights are kept. On a CPU a piece is gone through once between its matrix products, by the softmax, which leaves the
+probabilities where the logits were: the bias is one more feature, which is 1 everywhere, and the part of the gradient
+that label smoothing spreads evenly over the vocabulary is a product of two vectors.
 
 In bfloat16 probabilities are rounded before the target's 1 is taken off: by 2^-8 of themselves at most, as logits are.
 """
@@ -20,8 +20,8 @@ PIECE_TOKENS: Final = 1024
 """Tokens a piece: 1024 x 8,000 logits are 16 MB in bfloat16."""
 TOKENS_MULTIPLE: Final = 128
 """The last piece is filled up to a multiple of these, with rows of zeros, so that few shapes arise."""
-FEATURES_MULTIPLE: Final = 32
-"""Features, the one for the bias included, are filled up to a multiple of these: matrix units take as many at once."""
+FEATURES_MULTIPLE: Final = 16
+"""Features, the one for the bias included, are filled up to a multiple of these, as matrix products like it."""
 
 
 class Losses(NamedTuple):
@@ -74,17 +74,17 @@ class _CrossEntropy(torch.autograd.Function):
         all_nll = -(feature_sum * weight_sum).sum() - tokens * bias.sum(dtype=torch.float32)
         grad_rows = torch.empty_like(rows) if needs_grad else rows
         grad_weight = torch.zeros_like(low_weight, dtype=torch.float32)
-        logits_table = rows.new_empty(min(PIECE_TOKENS, len(rows)), vocabulary)  # one for all pieces
-        probs_table = torch.empty_like(logits_table)
+        table = rows.new_empty(min(PIECE_TOKENS, len(rows)), vocabulary)  # one for all pieces
         with torch.autocast(features.device.type, enabled=False):
             for start in range(0, len(rows), PIECE_TOKENS):
                 piece, gold = rows[start : start + PIECE_TOKENS], targets[start : start + PIECE_TOKENS]
-                logits = torch.mm(piece, low_weight.T, out=logits_table[: len(piece)])
-                probs = torch.softmax(logits, -1, out=probs_table[: len(piece)])
+                logits = torch.mm(piece, low_weight.T, out=table[: len(piece)])
                 places = torch.arange(len(gold), device=gold.device), gold
-                gold_nll = _negative_log_likelihood(logits, probs, places)
+                gold_logits = logits[places].float()
+                probs = torch.softmax(logits, -1, out=logits)  # half the time of writing to another table
+                gold_nll = _negative_log_likelihood(gold_logits, probs, places, piece, low_weight)
                 nll += gold_nll.sum()
-                all_nll += vocabulary * (gold_nll + logits[places]).sum()
+                all_nll += vocabulary * (gold_nll + gold_logits).sum()
                 if needs_grad:
                     probs[places] -= 1 - label_smoothing
                     torch.mm(probs, low_weight, out=grad_rows[start : start + PIECE_TOKENS])
@@ -115,11 +115,14 @@ def _with_one_more(table: Tensor, column: Tensor, dtype: torch.dtype, multiple: 
     return wide
 
 
-def _negative_log_likelihood(logits: Tensor, probs: Tensor, places: tuple[Tensor, Tensor]) -> Tensor:
+def _negative_log_likelihood(
+    gold_logits: Tensor, probs: Tensor, places: tuple[Tensor, Tensor], features: Tensor, weight: Tensor
+) -> Tensor:
     """-log p at the places (rows, columns), in float32."""
     gold_probs = probs[places].float()
-    if not logits.is_cuda and bool((gold_probs > torch.finfo(torch.float32).tiny).all()):
+    if not probs.is_cuda and bool((gold_probs > torch.finfo(torch.float32).tiny).all()):
         return -gold_probs.log()
     # One is too small for a float, or a GPU would have to be waited for to know: by the best, whose p is at least 1/V.
-    best, best_probs = (table[: len(gold_probs)].amax(-1).float() for table in (logits, probs))
-    return best - best_probs.log() - logits[places]
+    best_probs, best = probs[: len(gold_probs)].max(-1)
+    best_logits = (features[: len(best)].float() * weight[best].float()).sum(-1).to(probs.dtype)
+    return best_logits.float() - best_probs.float().log() - gold_logits
