@@ -22,15 +22,16 @@ class Attended(NamedTuple):
 
 
 def masked_softmax(
-    scores: Float[Tensor, "*N"], mask: Bool[Tensor, "*#N"], *, scale: float = 1.0, keys: int = -1
+    scores: Float[Tensor, "*N"], mask: Bool[Tensor, "*#N"], *, scale: float = 1.0, dim: int = -1
 ) -> Float[Tensor, "*N"]:
-    """Softmax of scale * scores over the keys, which are in dimension `keys`, whose mask is True; others get exactly 0.
+    """Softmax of scale * scores over `dim`, that of the keys, where the mask is True; the others get exactly 0.
 
-    For each query one key at least must be True, and every score, masked ones too, must be below infinity. Weights are
-    in float32, where torch's softmax of few scores is also two to four times as fast as in bfloat16.
+    Each query must have a True in `mask`, which has all the keys, and every score, masked ones too, must be below
+    infinity. Weights are in float32, where torch's softmax of few scores a row is also two to four times as fast as in
+    bfloat16.
     """
     hidden = torch.where(mask, torch.zeros((), device=mask.device), -torch.inf)
-    return torch.add(hidden, scores, alpha=scale).softmax(keys)  # in float32, as the first of them is
+    return torch.add(hidden, scores, alpha=scale).softmax(dim)  # in float32, as the first of them is
 
 
 def attend(scores: Float[Tensor, "B K S"], values: Float[Tensor, "B S D"], mask: Bool[Tensor, "B S"]) -> Attended:
@@ -49,8 +50,8 @@ class MultiHeadAttention(nn.Module):
 
     Vaswani et al. 2017, section 3.2, https://arxiv.org/abs/1706.03762. Where weights are not asked for, torch's
     fused kernels compute the heads; where they are, or where the keys are so few that a plain product is faster
-    on a CPU, the equation stands below as it is. In training on packed rows it is one operation. All are tested to be
-    equal.
+    on a CPU, the equation stands below as it is; packed rows, whose queries are many, take it as one operation with a
+    gradient of its own. All are tested to be equal.
     """
 
     FUSED_FROM = 192
@@ -123,14 +124,15 @@ class MultiHeadAttention(nn.Module):
 
 
 class _Heads(torch.autograd.Function):
-    """softmax(scale Q K^T) V with its gradient, for training: what autograd would keep or copy besides is left out.
+    """The same heads for many queries, with the gradient by hand: autograd would keep and copy more.
 
-    Keys go down and queries across: a softmax of many short columns takes torch half as long as one of short rows.
+    Keys go down and queries across: a softmax of many short columns takes torch half as long as one of short rows,
+    and twice as long where queries are as few as in a search.
     """
 
     @staticmethod
     def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float) -> Tensor:
-        weights = masked_softmax(keys @ queries.mT, mask.mT.contiguous(), scale=scale, keys=-2)  # (B, H, S, T)
+        weights = masked_softmax(keys @ queries.mT, mask.mT.contiguous(), scale=scale, dim=-2)  # (B, H, S, T)
         rounded = weights.to(values.dtype)
         ctx.save_for_backward(queries, keys, values, weights, rounded)
         ctx.scale = scale

@@ -3,8 +3,8 @@
 The table of logits (tokens x vocabulary) is the largest thing in a training step. It is never held whole: each
 piece of tokens is projected, scored and turned into its gradient at once, and only the gradients by features and
 weights are kept. On a CPU a piece is gone through once between its matrix products, by the softmax, which leaves the
-probabilities where the logits were: the bias is one more feature, which is 1 everywhere, and the part of the gradient
-that label smoothing spreads evenly over the vocabulary is a product of two vectors.
+probabilities where the logits were. To that end the bias is one more feature, which is 1 everywhere, and the part of
+the gradient that label smoothing spreads evenly over the vocabulary is a product of two vectors.
 
 In bfloat16 probabilities are rounded before the target's 1 is taken off: by 2^-8 of themselves at most, as logits are.
 """
@@ -20,8 +20,9 @@ PIECE_TOKENS: Final = 1024
 """Tokens a piece: 1024 x 8,000 logits are 16 MB in bfloat16."""
 TOKENS_MULTIPLE: Final = 128
 """The last piece is filled up to a multiple of these, with rows of zeros, so that few shapes arise."""
-FEATURES_MULTIPLE: Final = 16
-"""Features, the one for the bias included, are filled up to a multiple of these, as matrix products like it."""
+FEATURES_MULTIPLE: Final = 32 if torch.cpu.get_capabilities().get("amx_bf16") else 16
+"""Features, the one for the bias included, are filled up to a multiple of these: as many as a matrix unit takes at
+once, or a vector unit."""
 
 
 class Losses(NamedTuple):
@@ -81,8 +82,17 @@ class _CrossEntropy(torch.autograd.Function):
                 logits = torch.mm(piece, low_weight.T, out=table[: len(piece)])
                 places = torch.arange(len(gold), device=gold.device), gold
                 gold_logits = logits[places].float()
-                probs = torch.softmax(logits, -1, out=logits)  # half the time of writing to another table
-                gold_nll = _negative_log_likelihood(gold_logits, probs, places, piece, low_weight)
+                best_logits = logits.amax(-1) if logits.is_cuda else None
+                probs = torch.softmax(logits, -1, out=logits)  # in their place: the logits are gone
+                gold_probs = probs[places].float()
+                if best_logits is None and bool((gold_probs > torch.finfo(torch.float32).tiny).all()):
+                    gold_nll = -gold_probs.log()
+                else:
+                    # One is too small for a float, or a GPU would have to be waited for to know: by the best, whose p
+                    # is at least 1/V.
+                    if best_logits is None:
+                        best_logits = torch.mm(piece, low_weight.T).amax(-1)
+                    gold_nll = (best_logits.float() - probs.amax(-1).float().log())[: len(gold)] - gold_logits
                 nll += gold_nll.sum()
                 all_nll += vocabulary * (gold_nll + gold_logits).sum()
                 if needs_grad:
@@ -113,16 +123,3 @@ def _with_one_more(table: Tensor, column: Tensor, dtype: torch.dtype, multiple: 
     wide[:rows, :size] = table
     wide[:rows, size] = column
     return wide
-
-
-def _negative_log_likelihood(
-    gold_logits: Tensor, probs: Tensor, places: tuple[Tensor, Tensor], features: Tensor, weight: Tensor
-) -> Tensor:
-    """-log p at the places (rows, columns), in float32."""
-    gold_probs = probs[places].float()
-    if not probs.is_cuda and bool((gold_probs > torch.finfo(torch.float32).tiny).all()):
-        return -gold_probs.log()
-    # One is too small for a float, or a GPU would have to be waited for to know: by the best, whose p is at least 1/V.
-    best_probs, best = probs[: len(gold_probs)].max(-1)
-    best_logits = (features[: len(best)].float() * weight[best].float()).sum(-1).to(probs.dtype)
-    return best_logits.float() - best_probs.float().log() - gold_logits

@@ -152,7 +152,7 @@ def test_real_features_are_those_of_real_tokens(model: Seq2Seq, src: Tensor, tgt
 def test_packed_rows_train_as_padded_ones_in_bf16(
     name: str, fused_from: int, src: Tensor, tgt_in: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the plain equation of the heads and with the fused kernel."""
+    """With the heads as one operation and with the fused kernel."""
     monkeypatch.setattr(MultiHeadAttention, "FUSED_FROM", fused_from)
     torch.manual_seed(1)
     model = build_model(CONFIGS[name], VOCAB, VOCAB).train()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from nmt.nn.attention import MultiHeadAttention, attend, masked_softmax
+from nmt.nn.attention import MultiHeadAttention, _Heads, attend, masked_softmax
 
 
 def test_masked_weights_are_exactly_zero() -> None:
@@ -18,6 +18,7 @@ def test_masked_weights_are_exactly_zero() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_scaled_weights_in_either_type_are_those_of_float64(dtype: torch.dtype) -> None:
+    """Keys along the rows, and down the columns."""
     torch.manual_seed(1)
     scores, scale = 5 * torch.randn(3, 4, 9), 1 / math.sqrt(32)
     mask = torch.rand(3, 1, 9) < 0.7
@@ -27,6 +28,30 @@ def test_scaled_weights_in_either_type_are_those_of_float64(dtype: torch.dtype) 
     assert weights.dtype == torch.float32
     assert (weights[hidden] == 0).all()
     torch.testing.assert_close(weights.double(), exact.masked_fill(hidden, -torch.inf).softmax(-1), rtol=1e-5, atol=0.0)
+    turned = masked_softmax(scores.mT.to(dtype), mask.mT, scale=scale, dim=-2).mT
+    assert (turned[hidden] == 0).all()
+    torch.testing.assert_close(turned, weights, rtol=1e-5, atol=0.0)
+
+
+@pytest.mark.parametrize("queries", [1, 5])
+@pytest.mark.parametrize("causal", [False, True])
+def test_heads_as_one_operation_have_the_values_and_gradients_of_torchs(queries: int, causal: bool) -> None:
+    torch.manual_seed(1)
+    keys = queries if causal else 7
+    shapes = (queries, keys, keys)
+    ours = [torch.randn(2, 3, length, 4, dtype=torch.float64, requires_grad=True) for length in shapes]
+    golds = [tensor.detach().clone().requires_grad_() for tensor in ours]
+    mask = torch.ones(queries, keys, dtype=torch.bool).tril()[None, None]
+    if not causal:
+        mask = (torch.arange(keys) < torch.tensor([keys, 2])[:, None])[:, None, None]
+    heads = _Heads.apply(*ours, mask, 0.5)  # 1 / sqrt(4), as torch has it
+    expected = nn.functional.scaled_dot_product_attention(*golds, mask)
+    torch.testing.assert_close(heads, expected)
+    weights = torch.randn_like(expected)
+    (heads * weights).sum().backward()
+    (expected * weights).sum().backward()
+    for mine, theirs in zip(ours, golds, strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad)
 
 
 def test_context_is_the_weighted_mean() -> None:
