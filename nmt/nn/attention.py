@@ -56,6 +56,9 @@ class MultiHeadAttention(nn.Module):
 
     FUSED_FROM = 192
     """Keys from which torch's fused kernel is faster on a CPU (README, "What trains faster")."""
+    PACKED_FUSED_FROM = 512
+    """The same on packed rows: up to 1,024 keys the fused kernel is the slower one there, but spares the tables of
+    weights, which grow with the square of the length."""
 
     def __init__(self, size: int, num_heads: int, *, rotary: bool = False) -> None:
         super().__init__()
@@ -97,7 +100,8 @@ class MultiHeadAttention(nn.Module):
         rows, count, length, size = queries.shape
         queries = queries.view(len(keys), -1, count, length, size).transpose(1, 2).flatten(2, 3)  # (B, H, K*T, d)
         weights, scale = None, 1 / math.sqrt(size)
-        if not need_weights and (query.is_cuda or keys.shape[2] >= self.FUSED_FROM):
+        fused_from = self.FUSED_FROM if packing is None else self.PACKED_FUSED_FROM
+        if not need_weights and (query.is_cuda or keys.shape[2] >= fused_from):
             heads = nn.functional.scaled_dot_product_attention(queries, keys, values, mask)
         elif not need_weights and packing is not None:
             heads = _Heads.apply(queries, keys, values, mask, scale)  # type: ignore[no-untyped-call]

@@ -153,7 +153,7 @@ def test_packed_rows_train_as_padded_ones_in_bf16(
     name: str, fused_from: int, src: Tensor, tgt_in: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the heads as one operation and with the fused kernel."""
-    monkeypatch.setattr(MultiHeadAttention, "FUSED_FROM", fused_from)
+    monkeypatch.setattr(MultiHeadAttention, "PACKED_FUSED_FROM", fused_from)
     torch.manual_seed(1)
     model = build_model(CONFIGS[name], VOCAB, VOCAB).train()
     tgt_mask = torch.arange(tgt_in.shape[1]) < torch.tensor([[3], [5], [1]])
