@@ -39,7 +39,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         NMTError: `path`'s folder does not exist or cannot be written, or the disk is full.
     """
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=_temporary_prefix(path), suffix=".tmp", dir=path.parent)
     except OSError as error:
         raise NMTError(f"cannot write {path}: {error.strerror}") from error
     temporary = Path(name)
@@ -71,12 +71,11 @@ def atomic_directory(path: Path, *, replace: bool = False, keep: bool = False) -
         NMTError: the disk is full or the place cannot be written.
     """
     refuse_non_empty(path, replace=replace)
-    keep = keep and path.is_dir() and any(path.iterdir())
-    if path.is_symlink() and not keep:  # what it leads to is replaced, not the link
-        path = path.resolve()
+    if path.is_symlink() and not (keep and _holds_something(path)):  # what it leads to is replaced, not the link
+        path = follow_links(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=_temporary_prefix(path), suffix=".tmp", dir=path.parent))
     except OSError as error:
         raise NMTError(f"cannot write {path}: {error.strerror}") from error
     try:
@@ -85,7 +84,8 @@ def atomic_directory(path: Path, *, replace: bool = False, keep: bool = False) -
             _sync(file)
         _default_mode(temporary, 0o777)
         fsync_directory(temporary)
-        _take_name(temporary, path, keep=keep)
+        refuse_non_empty(path, replace=replace)  # once more: somebody else may have made one meanwhile
+        _take_name(temporary, path, replace=replace, keep=keep and _holds_something(path))
         fsync_directory(path.parent)
     except OSError as error:
         raise NMTError(f"cannot write {path}: {error.strerror or error}") from error
@@ -93,12 +93,12 @@ def atomic_directory(path: Path, *, replace: bool = False, keep: bool = False) -
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _take_name(temporary: Path, path: Path, *, keep: bool) -> None:
+def _take_name(temporary: Path, path: Path, *, replace: bool, keep: bool) -> None:
     """Rename a folder over another; if that fails half-way, the old one has its name again."""
-    if not path.is_dir():
-        temporary.rename(path)
+    if not replace or not path.is_dir():
+        temporary.rename(path)  # fails where a folder with something in it lies there
         return
-    aside = spare_name(path) if keep else path.with_name(f".{path.name}.old.{os.getpid()}")
+    aside = spare_name(path) if keep else path.with_name(f"{_temporary_prefix(path)}old.{os.getpid()}")
     path.rename(aside)
     try:
         temporary.rename(path)
@@ -107,6 +107,27 @@ def _take_name(temporary: Path, path: Path, *, keep: bool) -> None:
         raise
     if not keep:
         shutil.rmtree(aside)
+
+
+def _temporary_prefix(path: Path) -> str:
+    """What hidden names beside `path` begin with: short enough for a name, whatever that of `path`."""
+    return f".{path.name[:50]}."
+
+
+def _holds_something(path: Path) -> bool:
+    return path.is_dir() and any(path.iterdir())
+
+
+def follow_links(path: Path) -> Path:
+    """What `path` leads to, as an absolute path; it need not be there.
+
+    Raises:
+        UsageError: links lead in a circle.
+    """
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:  # RuntimeError: Python before 3.13
+        raise UsageError(f"{path} is a symbolic link that leads in a circle") from error
 
 
 def _sync(path: Path) -> None:
@@ -134,7 +155,7 @@ def spare_name(path: Path) -> Path:
 def nearest_file(path: Path) -> str:
     """`" (did you mean 'x'?)"` for the name in the same folder that is nearest to a path's, or an empty string."""
     try:
-        return did_you_mean(path.name, [other.name for other in path.parent.iterdir()])
+        return did_you_mean(path.name, [other.name for other in path.parent.iterdir() if other.exists()])
     except OSError:
         return ""
 
@@ -172,14 +193,29 @@ def sha256_file(path: Path) -> str:
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Write `document` as indented UTF-8 JSON, whole or not at all."""
-    text = json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-    write_if_changed(path, text.encode())
+    r"""Write `document` as indented UTF-8 JSON, whole or not at all.
+
+    A name of a file that is no UTF-8 is in it as Python has it, with escapes as \udcff.
+    """
+    try:
+        data = json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False).encode()
+    except UnicodeEncodeError:
+        data = json.dumps(document, indent=2, allow_nan=False).encode()
+    write_if_changed(path, data + b"\n")
 
 
 def read_json(path: Path) -> Any:
-    """Parse a UTF-8 JSON file; raises `OSError` or `ValueError` for the caller to explain."""
+    """Parse a UTF-8 JSON file; raises `OSError` or `ValueError` for the caller to explain.
+
+    What is no plain file is an `OSError` too, and not waited for, as a FIFO would have to be.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no plain file", str(path))
+    with open(descriptor, encoding="utf-8") as file:
+        text = file.read()
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(text)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error

@@ -31,7 +31,7 @@ from nmt.dataset import (
     token_type,
 )
 from nmt.errors import DataError, UsageError
-from nmt.files import atomic_directory, refuse_non_empty, sha256_file, write_json
+from nmt.files import atomic_directory, follow_links, refuse_non_empty, sha256_file, write_json
 from nmt.lines import is_blank, printable
 from nmt.tokenizer import ModelType, Tokenizer, TokenizerPair, train_tokenizer
 
@@ -159,7 +159,7 @@ def _check_out(out: Path, specs: Sequence[str], *, force: bool) -> None:
     refuse_non_empty(out, replace=force)
     for spec in specs:
         is_path = not spec.startswith(("hf:", "sample#")) and spec != "sample"
-        if is_path and out.resolve() in Path(spec).resolve().parents:
+        if is_path and follow_links(out) in follow_links(Path(spec)).parents:
             raise UsageError(f"{printable(spec)} lies in {name}, which is to be written: choose another --out")
 
 

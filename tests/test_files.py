@@ -1,12 +1,13 @@
 """Files that are whole or not there."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from nmt.errors import NMTError
-from nmt.files import atomic_directory, atomic_file, nearest_file, read_json, spare_name, write_json
+from nmt.errors import NMTError, UsageError
+from nmt.files import atomic_directory, atomic_file, follow_links, nearest_file, read_json, spare_name, write_json
 
 
 def test_json_comes_back(tmp_path: Path) -> None:
@@ -102,3 +103,59 @@ def test_the_nearest_name_in_a_folder(tmp_path: Path) -> None:
     (tmp_path / "checkpoint").touch()
     assert nearest_file(tmp_path / "chekpoint") == " (did you mean 'checkpoint'?)"
     assert nearest_file(tmp_path / "zzz") == nearest_file(tmp_path / "nowhere" / "x") == ""
+
+
+def test_names_that_are_no_utf8_come_back(tmp_path: Path) -> None:
+    name = os.fsdecode(b"n\xff\xc3\xa9")
+    write_json(tmp_path / "x.json", {"name": name})
+    assert read_json(tmp_path / "x.json") == {"name": name}
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_neither_read_nor_waited_for(tmp_path: Path, make) -> None:
+    make(tmp_path / "x.json")
+    with pytest.raises(OSError, match="no plain file"):
+        read_json(tmp_path / "x.json")
+
+
+def test_a_folder_made_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    making = atomic_directory(path)
+    (making.__enter__() / "new").touch()
+    path.mkdir()
+    (path / "precious").write_text("precious")
+    with pytest.raises(UsageError, match="not empty"):
+        making.__exit__(None, None, None)
+    assert [item.name for item in tmp_path.rglob("*")] == ["x", "precious"]
+
+
+def test_a_folder_that_became_somebody_elses_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    with atomic_directory(path, replace=True, keep=True) as folder:
+        (folder / "new").touch()
+        path.mkdir()
+        (path / "precious").touch()
+    assert (path / "new").exists()
+    assert (tmp_path / "x.old" / "precious").exists()
+
+
+def test_names_may_be_as_long_as_the_system_has_them(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 255)
+    with atomic_file(path) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"new"
+    path.unlink()
+    for replace in (False, True):
+        with atomic_directory(path, replace=replace) as folder:
+            (folder / "new").touch()
+    assert [item.name for item in tmp_path.iterdir()] == [path.name]
+
+
+def test_links_that_lead_in_a_circle(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.symlink_to(path)
+    with pytest.raises(UsageError, match="in a circle"):
+        follow_links(path)
+    with pytest.raises(UsageError, match="in a circle"), atomic_directory(path):
+        pass
+    assert nearest_file(path) == ""

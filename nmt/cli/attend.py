@@ -102,6 +102,8 @@ def attend(
     if (gold is not None or symmetrise is not None) and (ref is None or out is not None):
         name = "--gold" if gold is not None else "--symmetrise"
         raise UsageError(f"{name} needs --src and --ref, and no -o")
+    if out is not None and not out.parent.is_dir():
+        raise UsageError(f"cannot write {console.visible(str(out))}: there is no such folder")
     if reverse is not None and symmetrise is None:
         raise UsageError("--reverse needs --symmetrise")
     if src is not None and subwords and out is None:

@@ -36,12 +36,12 @@ def average(
     import torch
 
     from nmt.averaging import average_models
-    from nmt.files import spare_name
+    from nmt.files import follow_links, spare_name
 
     if checkpoints and len(models) > 1:
         raise UsageError("--checkpoints takes those of one model: name one")
     for model in models:
-        if out.resolve() in (model.resolve(), *model.resolve().parents):
+        if follow_links(out) in (model.resolve(), *model.resolve().parents):
             raise UsageError(f"--out {out} holds the model {model}: choose another directory")
     dtype = torch.float16 if half else torch.float32
     spare = spare_name(out)

@@ -296,9 +296,9 @@ def _translate(where: Where, search: dict[str, Any], *, examples: bool) -> _Done
 
 
 def _save(path: Path, hyps: list[str]) -> None:
-    from nmt.files import atomic_file
+    from nmt.files import atomic_file, follow_links
 
-    with atomic_file(path.resolve()) as file:
+    with atomic_file(follow_links(path)) as file:
         file.writelines(f"{hyp}\n".encode() for hyp in hyps)
 
 

@@ -61,8 +61,7 @@ def score(
         choice = EngineChoice(engine="torch", device=device, precision=precision, batch_tokens=batch_tokens)
         scorer = load_scorer(model, choice)
         troubles, done = Troubles(), 0
-        if json_output:
-            write(['{"schema": 1, "pairs": ['])
+        held: list[str] = []  # a JSON document is printed whole, or an error alone
         for chunk in _from_columns(inputs[0]) if len(inputs) == 1 else _from_files(*inputs):
             results = scorer.score([(source, target) for _, source, target in chunk])
             lines = []
@@ -75,10 +74,13 @@ def score(
                 plain = f"{mean if per_token else result.log_prob:.4f}"
                 comma = ", " if number > 1 else ""
                 lines.append(comma + console.json_text({"line": number, **document}) if json_output else plain)
-            write(lines)
             done += len(chunk)
+            if json_output:
+                held += lines
+            else:
+                write(lines)
         if json_output:
-            write(["]}"])
+            write(['{"schema": 1, "pairs": [', *held, "]}"])
         troubles.conclude(inputs)
 
 

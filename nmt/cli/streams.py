@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 from nmt.cli.console import visible
 from nmt.errors import DataError, NMTError, UsageError
-from nmt.files import atomic_file, nearest_file
+from nmt.files import atomic_file, follow_links, nearest_file
 from nmt.lines import LineReader, open_binary, refuse_utf16
 
 STDIN: Final = Path("-")
@@ -252,7 +252,7 @@ def open_output(path: Path | None, inputs: Sequence[Input]) -> Iterator[Write]:
         raise UsageError(f"{name} is a directory, not a file")
     if _is_special(path):
         try:
-            descriptor = os.open(path, os.O_WRONLY)
+            descriptor = _open_special(path)
         except OSError as error:
             raise NMTError(f"cannot write {name}: {error.strerror}") from error
         try:
@@ -260,13 +260,28 @@ def open_output(path: Path | None, inputs: Sequence[Input]) -> Iterator[Write]:
         finally:
             os.close(descriptor)
         return
-    with atomic_file(path.resolve()) as file:
+    if not path.parent.is_dir():
+        raise UsageError(f"cannot write {name}: there is no folder {visible(str(path.parent))}")
+    with atomic_file(follow_links(path)) as file:
         yield _stream_writer(file)
 
 
 def _is_special(path: Path) -> bool:
     """Whether a path names something other than a file to be made or replaced: a device, a FIFO, /dev/fd/3."""
     return path.exists() and (not path.is_file() or path.absolute().is_relative_to("/dev"))
+
+
+def _open_special(path: Path) -> int:
+    """A descriptor to write to; that of an open standard stream where `path` leads to what it writes to.
+
+    Opened anew, a file that the shell appends to, as by `>> FILE`, would be overwritten from its beginning.
+    """
+    there = path.stat()
+    for stream in (1, 2):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(stream), there):
+                return os.dup(stream)
+    return os.open(path, os.O_WRONLY)
 
 
 def _refuse_input(path: Path, name: str, inputs: Sequence[Input]) -> None:

@@ -189,3 +189,9 @@ def test_a_pair_that_is_too_long_is_named(nmt, model, tmp_path):
     result = nmt("attend", "-m", model, "--src", tmp_path / "a", "--ref", tmp_path / "b")
     assert (result.code, result.out.count("\n")) == (3, 1)
     assert "pair 2: " in result.err
+
+
+def test_a_page_needs_its_folder(nmt, tmp_path):
+    result = nmt("attend", "-m", tmp_path / "no model", "Merci.", "-o", tmp_path / "none" / "page.html")
+    assert result.code == 2
+    assert "there is no such folder" in result.err

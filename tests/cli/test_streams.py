@@ -1,6 +1,8 @@
 """Lines as they arrive, whole lines out: on real descriptors."""
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -87,6 +89,17 @@ def test_only_a_file_appears_whole(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     assert appears_whole(tmp_path / "new.en")
     assert not any(appears_whole(output) for output in (None, STDIN, pipe, Path("/dev/stdout")))
+
+
+def test_what_the_shell_appends_to_is_appended_to(tmp_path: Path) -> None:
+    """As by `nmt translate -o /dev/stdout >> out.en`."""
+    output = tmp_path / "out.en"
+    output.write_text("header\n")
+    code = "from nmt.cli.streams import open_output as o\nfrom pathlib import Path\n"
+    code += "with o(Path('/dev/stdout'), []) as write: write(['line'])"
+    with output.open("ab") as file:
+        subprocess.run([sys.executable, "-c", code], stdout=file, check=True)
+    assert output.read_text() == "header\nline\n"
 
 
 def test_long_lines_make_small_chunks(tmp_path: Path) -> None:

@@ -196,7 +196,7 @@ def test_a_full_device_is_an_error(run) -> None:
         (["missing.fr"], 3, ["missing.fr", "no such file"]),
         (["."], 3, ["directory"]),
         (["a\x1b[31m\nb.fr"], 3, ["a\\x1b[31m\\nb.fr"]),
-        (["-o", "no/such/dir/x"], 1, ["no/such/dir/x"]),
+        (["-o", "no/such/dir/x"], 2, ["no/such/dir/x"]),
         (["-o", "."], 2, ["directory"]),
         (["--beam", "0"], 2, ["--beam"]),
         (["--beam", "x"], 2, ["--beam"]),
@@ -456,3 +456,23 @@ def test_links_are_between_the_words_of_the_whole_line(model) -> None:
     translation = Translation(line, parts, (candidate,), source_cut=False, looping=False, retried=False)
     form = _Format(n_best=1, as_json=False, tokenizers=tokenizers)
     assert list(form.lines(1, [translation])) == ["the man is there\t0-1 1-0 1-3 3-2"]
+
+
+def test_a_score_document_is_printed_whole_or_not_at_all(run) -> None:
+    whole = json.loads(run("Où ?\tWhere?\n".encode(), "--json", command="score").out)
+    assert [pair["line"] for pair in whole["pairs"]] == [1]
+    result = run("Où ?\tWhere?\nno tab\n".encode(), "--json", command="score")
+    assert (result.code, result.out) == (3, b"")
+
+
+def test_an_output_needs_its_folder(run, tmp_path) -> None:
+    result = run(b"x\n", "-o", tmp_path / "none" / "x.en")
+    assert result.code == 2
+    assert f"there is no folder {tmp_path / 'none'}" in result.err
+
+
+def test_an_output_that_is_a_link_to_itself_is_refused(run, tmp_path) -> None:
+    (tmp_path / "x.en").symlink_to("x.en")
+    result = run(b"x\n", "-o", tmp_path / "x.en")
+    assert result.code == 2
+    assert "in a circle" in result.err
