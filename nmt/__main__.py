@@ -7,11 +7,14 @@ import sys
 def main() -> int:
     """Run the command line and return the exit code; a package that is missing is one line, like every error."""
     try:
-        from nmt.cli import main as run
-    except ModuleNotFoundError as error:
-        print(f"nmt: error: the package {error.name} is missing: install nmt again", file=sys.stderr)
-        return 1
-    return run()
+        try:
+            from nmt.cli import main as run
+        except ModuleNotFoundError as error:
+            print(f"nmt: error: the package {error.name} is missing: install nmt again", file=sys.stderr)
+            return 1
+        return run()
+    except KeyboardInterrupt:  # while it starts; later ones are seen to further in
+        return 130
 
 
 if __name__ == "__main__":

@@ -137,8 +137,6 @@ def _train(
     from nmt.training.state import RunDirectory
     from nmt.training.trainer import Trainer
 
-    if stop.signal is not None:
-        raise typer.Exit(128 + stop.signal)
     if tensorboard:
         _require_tensorboard()
     ranks = Ranks.from_environment()
@@ -164,6 +162,7 @@ def _train(
             ranks=ranks,
         )
         trainer.report({"type": "start", "trainer": trainer})
+        stop.training = True
         outcome = trainer.run(resume=resume, clear=force)
     _conclude(outcome, out, stop)
 
@@ -231,14 +230,15 @@ def _require_tensorboard() -> None:
 
 
 class _Stop:
-    """Which signal asked for a stop; a second one stops at once."""
+    """Which signal asked for a stop; a second one, or one before there is anything to save, stops at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.training = False
 
     def handle(self, number: int, frame: types.FrameType | None) -> None:
         """Remember the first; let the second act."""
-        if self.signal is not None:
+        if self.signal is not None or not self.training:
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         self.signal = number
         if console.verbosity() > console.QUIET:

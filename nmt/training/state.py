@@ -86,6 +86,13 @@ class RunDirectory:
         files = (path for path in self.path.parent.rglob("*") if not path.is_dir() or path.is_symlink())
         return all(path == self.path / "lock" or path.match(".*.tmp") for path in files)
 
+    def require_unbegun(self) -> None:
+        """Raise `UsageError` where a training has begun here, as it may have before the lock was held."""
+        if (self.path / "run.json").exists():
+            raise UsageError(
+                f"{self.path.parent} is not empty: another training has begun there; choose another directory"
+            )
+
     def _sweep(self) -> None:
         """Remove what a killed process left half-written."""
         ours = [
@@ -194,14 +201,15 @@ class RunDirectory:
             except OtherVersionError:
                 raise
             except ModelError as error:
-                troubles.append(f"{error}: going on from an older checkpoint")
+                troubles.append(str(error))
                 damaged.append(path)
                 continue
             for bad in damaged:  # kept aside: it must not count among the newest
                 bad.rename(bad.with_name(f"damaged-{bad.name}-{os.getpid()}"))
-            return progress, troubles
+            return progress, [f"{trouble}: going on from an older checkpoint" for trouble in troubles]
         if damaged:
-            raise ModelError(f"no checkpoint in {self.checkpoints} is whole: {'; '.join(troubles)}")
+            why = "; ".join(troubles)
+            raise ModelError(f"no checkpoint in {self.checkpoints} is whole: begin anew with --force ({why})")
         return None, [f"{self.path.parent} was stopped before its first checkpoint: starting from the beginning"]
 
     def examine(self) -> list[tuple[int, str | None]]:
@@ -328,6 +336,9 @@ class Bystander(RunDirectory):
 
     def clear(self) -> None:
         """The leader does it."""
+
+    def require_unbegun(self) -> None:
+        """The leader looks."""
 
     def require_space(self, model: nn.Module, *, keep: int, candidates: int) -> None:
         """The leader needs it."""

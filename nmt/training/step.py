@@ -176,6 +176,8 @@ class Window:
     def __init__(self) -> None:
         self.begun = time.monotonic()
         self.tokens = 0
+        self.earlier = 0
+        """Of these tokens, those of before `begun`: a run that was stopped had them."""
         self.smoothed: Tensor | float = 0.0
         self.nll: Tensor | float = 0.0
         self.rate = 0.0
@@ -192,7 +194,7 @@ class Window:
     def restore(sums: dict[str, Any], ranks: Ranks) -> "Window":
         """A window that continues from `sums`, which the leader holds."""
         window = Window()
-        window.tokens = sums.get("tokens", 0)
+        window.tokens = window.earlier = sums.get("tokens", 0)
         for key in ("smoothed", "nll") if ranks.leads else ():
             value = sums.get(key, 0.0)
             setattr(window, key, math.nan if value is None else value)
@@ -216,4 +218,7 @@ class Window:
         figures = {"loss": loss, "nll": nll, "perplexity": perplexity(nll), "lr": self.rate, "grad_norm": norm}
         elapsed = max(1e-9, time.monotonic() - self.begun)
         finite = {key: value for key, value in figures.items() if math.isfinite(value)}
-        return finite | {"target_tokens": self.tokens, "tokens_per_second": round(self.tokens / elapsed, 1)}
+        return finite | {
+            "target_tokens": self.tokens,
+            "tokens_per_second": round((self.tokens - self.earlier) / elapsed, 1),
+        }

@@ -118,6 +118,7 @@ class Trainer:
                     return Outcome(reason=reason, progress=self.progress, begun=False)
             else:
                 options = self.options
+                self.directory.require_unbegun()
                 self.directory.require_space(self.model, keep=options.keep_last, candidates=options.average_best)
                 self._write_identity()
             self.log = self.directory.open_log(keep_bytes=self.progress.log_bytes, tensorboard=self.tensorboard)

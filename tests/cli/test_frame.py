@@ -284,3 +284,19 @@ def test_shell_completion_is_offered():
     result = subprocess.run(command, capture_output=True, text=True, env=environment)
 
     assert (result.returncode, result.stdout.split()) == (0, ["info"])
+
+
+def test_an_interrupt_while_it_starts_is_silent(monkeypatch, capsys) -> None:
+    from nmt import __main__
+
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nmt.cli.main", interrupted)
+    assert __main__.main() == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_characters_that_nobody_sees_are_escaped() -> None:
+    assert console.visible("a\u200b\u2060\ufeff\U000e0041b") == "a\\u200b\\u2060\\ufeff\\U000e0041b"
+    assert console.visible("Où est l’œuvre\u00a0?") == "Où est l’œuvre\u00a0?"

@@ -221,11 +221,19 @@ def test_a_process_interrupted_twice_leaves_whole_checkpoints(whole, tmp_path):
     assert all(trouble is None for _, trouble in RunDirectory(out).examine())
 
 
+@pytest.mark.parametrize(("name", "error"), [("SIGINT", KeyboardInterrupt), ("SIGTERM", SystemExit)])
+def test_a_signal_stops_at_once_while_there_is_nothing_to_save(capfd, name, error):
+    with pytest.raises(error):
+        _Stop().handle(signal.Signals[name], None)
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize(("first", "second", "code"), [("SIGINT", "SIGINT", None), ("SIGINT", "SIGTERM", 143)])
 def test_a_second_signal_stops_at_once(capfd, first, second, code):
     """By an exception, which unwinds: what is half-written is removed on the way."""
     console.set_verbosity(0)  # as it is in a process of its own
     stop = _Stop()
+    stop.training = True
     stop.handle(signal.Signals[first], None)
     assert "again to stop at once" in capfd.readouterr().err
     with pytest.raises(KeyboardInterrupt if code is None else SystemExit) as stopped:

@@ -5,7 +5,8 @@ import torch
 
 from nmt.models.factory import build_model
 from nmt.settings import resolve
-from nmt.training.step import UpdateStep
+from nmt.training.ranks import Ranks
+from nmt.training.step import UpdateStep, Window
 from tests.models.configs import CONFIGS
 
 
@@ -26,3 +27,9 @@ def test_a_gradient_above_the_limit_is_scaled_down_to_it(clip_norm: float, norm:
     assert applied
     assert float(before) == pytest.approx(norm, rel=1e-4)
     assert float(after) == pytest.approx(left, rel=1e-4)
+
+
+def test_speed_after_a_resume_counts_no_earlier_tokens() -> None:
+    window = Window.restore({"tokens": 10**9, "smoothed": 1.0, "nll": 1.0}, Ranks())
+    assert window.record()["target_tokens"] == 10**9
+    assert window.record()["tokens_per_second"] == 0.0

@@ -229,8 +229,19 @@ def test_only_damaged_checkpoints_never_start_from_nothing(data: DataDirectory, 
     train(data, tmp_path / "run", config(), stop_at=7)
     for path in (tmp_path / "run" / "training" / "checkpoints").glob("*/weights.safetensors"):
         damage(path)
-    with pytest.raises(ModelError, match="no checkpoint .* is whole"):
+    with pytest.raises(ModelError, match="no checkpoint .* is whole: begin anew with --force .*is damaged") as caught:
         train(data, tmp_path / "run", config(), resume=True)
+    assert "going on" not in str(caught.value)
+
+
+def test_a_training_that_began_before_the_lock_was_held_is_left_alone(data: DataDirectory, tmp_path: Path) -> None:
+    """Data are verified first, which takes its time where they are many."""
+    late = Trainer(data, config(), tmp_path / "run", report=lambda r: None, should_stop=lambda: False)
+    train(data, tmp_path / "run", config())
+    before = weights(tmp_path / "run")
+    with pytest.raises(UsageError, match="not empty: another training has begun"):
+        late.run()
+    assert weights(tmp_path / "run") == before
 
 
 def test_two_trainers_exclude_each_other(data: DataDirectory, tmp_path: Path) -> None:
