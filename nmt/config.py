@@ -2,10 +2,11 @@
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal
 
-from nmt.errors import UsageError
+from nmt.errors import UsageError, unknown
 
 TieEmbeddings = Literal["none", "output", "all"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -45,6 +46,12 @@ ScoreName = Literal[
 def setting(default: Any, help: str) -> Any:
     """A field with a default and the line that explains it (`--dry-run`)."""
     return field(default=default, metadata={"help": help})
+
+
+def check_device_name(name: str) -> None:
+    """Raise `UsageError` unless it is auto, cpu, cuda or cuda:N."""
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", name):
+        raise unknown("device", name, ("auto", "cpu", "cuda", "cuda:N"))
 
 
 def _require(condition: bool, key: str, value: object, rule: str) -> None:
@@ -260,6 +267,7 @@ class TrainingConfig:
         _require(self.threads <= LARGEST_THREADS, "threads", self.threads, f"it must be at most {LARGEST_THREADS}")
         for key in ("beta1", "beta2", "label_smoothing"):
             _check_probability(key, getattr(self, key))
+        check_device_name(self.device)
         _require(self.lr > 0, "lr", self.lr, "it must be above 0")
         for key in ("weight_decay", "clip_norm", "subword_alpha"):
             _require(getattr(self, key) >= 0, key, getattr(self, key), "it must not be negative")

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nmt.errors import DataError, ModelError, did_you_mean
+from nmt.errors import DataError, ModelError, unknown
 from nmt.files import nearest_file, read_json, sha256_file
 from nmt.lines import printable, read_text_lines
 from nmt.manifest import is_said_to_be
@@ -283,11 +283,10 @@ class DataDirectory:
 
     def _require(self, name: str) -> None:
         known = list(self.manifest["splits"])
+        if name not in SPLITS:
+            raise unknown("split", name, SPLITS)
         if name not in known:
-            raise DataError(
-                f"{printable(str(self.path))} has no split '{name}'{did_you_mean(name, known)}: "
-                f"it has {', '.join(known)}"
-            )
+            raise DataError(f"{printable(str(self.path))} has no split '{name}': it has {', '.join(known)}")
 
 
 def is_data_directory(path: Path) -> bool:
@@ -327,6 +326,7 @@ def _well_formed(manifest: dict[str, Any]) -> bool:
         return False
     return (
         all(isinstance(lang, str) and is_language(lang) for lang in languages)
+        and isinstance(manifest.get("corpora", {}), dict)
         and manifest.get("token_type") in TOKEN_TYPES
         and all(isinstance(tokenizer.get(f"{side}_vocab_size"), int) for side in SIDES)
         and all(name in SPLITS and isinstance(s, dict) and isinstance(s.get("kept"), int) for name, s in splits.items())

@@ -1,7 +1,7 @@
 """Errors a user can mend: each carries the exit code that the command line ends with."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class NMTError(Exception):
@@ -38,6 +38,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`" (did you mean 'x'?)"` for the known name nearest to `name`, or an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+def unknown(what: str, name: str, known: Sequence[str]) -> UsageError:
+    """`unknown WHAT 'NAME' (did you mean ...?): choose ...`, to be raised."""
+    choices = f"{', '.join(known[:-1])} or {known[-1]}"
+    return UsageError(f"unknown {what} '{name}'{did_you_mean(name, known)}: choose {choices}")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

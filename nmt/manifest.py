@@ -55,6 +55,9 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         raise ModelError(f"{path} is damaged: it lacks checksums or direction")
     if not all(isinstance(direction.get(side), str) for side in ("source", "target")):
         raise ModelError(f"{path} is damaged: it lacks the direction")
+    shapes = {"data": dict, "training": dict, "scores": list}
+    if not all(isinstance(manifest.get(key, shape()), shape) for key, shape in shapes.items()):
+        raise ModelError(f"{path} is damaged: what it says of data, training or scores is not what nmt writes")
     vocabulary, parameters = manifest.get("vocabulary"), manifest.get("parameters")
     sizes = vocabulary.values() if isinstance(vocabulary, dict) else [None]
     if not all(isinstance(number, int) for number in [parameters, *sizes]):

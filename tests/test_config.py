@@ -12,6 +12,7 @@ from nmt.config import (
     AttentionGRUConfig,
     DecodingOptions,
     RunConfig,
+    TrainingConfig,
 )
 from nmt.errors import UsageError
 from nmt.settings import describe, resolve, restore
@@ -175,3 +176,10 @@ def test_a_kernel_has_the_bandwidth_that_suits_it_unless_it_is_told() -> None:
     assert restore(stored.as_dict()) == stored
     with pytest.raises(UsageError, match="above 0, or 0 for"):
         bandwidth("bandwidth=-1")
+
+
+@pytest.mark.parametrize("name", ["cdua", "cpu:3", "cuda:", "cuda:x", ""])
+def test_a_device_is_known_by_its_name(name: str) -> None:
+    with pytest.raises(UsageError, match=f"unknown device '{name}'.*: choose auto, cpu, cuda or cuda:N"):
+        TrainingConfig(device=name)
+    TrainingConfig(device="cuda:3")

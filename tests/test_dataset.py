@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nmt.dataset import DataDirectory, EncodedSplit, SplitWriter, is_language, token_type
-from nmt.errors import DataError
+from nmt.errors import DataError, UsageError
 from nmt.preparation import PreparationOptions, prepare
 
 PAIRS = [([5, 6, 7], [8]), ([], [9, 10]), ([65535, 4], [11, 12, 13])]
@@ -86,7 +86,9 @@ def test_the_fingerprint_is_of_the_content_not_of_the_place(prepared, copy):
 
 
 def test_an_unknown_split_is_an_error_with_the_nearest_name(prepared):
-    with pytest.raises(DataError, match="no split 'vaild' \\(did you mean 'valid'\\?\\): it has train, valid, test"):
+    with pytest.raises(
+        UsageError, match="unknown split 'vaild' \\(did you mean 'valid'\\?\\): choose train, valid or test"
+    ):
         DataDirectory.open(prepared).split("vaild")
     with pytest.raises(DataError, match="no text of 'train'"):
         DataDirectory.open(prepared).text("train")
@@ -123,6 +125,7 @@ def test_offsets_that_do_not_fit_are_found_without_hashes(copy):
         ({"files": {"../x": {"bytes": 1, "sha256": ""}}}, "damaged"),
         ({"splits": {"../x": {"kept": 1}}}, "damaged"),
         ({"splits": None}, "damaged"),
+        ({"corpora": []}, "damaged"),
         ({"tokenizer": {"source_vocab_size": 7, "target_vocab_size": 7}}, "vocabularies of"),
     ],
 )

@@ -60,14 +60,15 @@ def doctor(
 def check(path: Path) -> dict[str, Any]:
     """Verify a directory: its `path`, its `kind` and, where a training lies in it, its `checkpoints`.
 
-    `kind` is `model`, `data`, or `run` for a training that has no model to show yet. A checkpoint has its `update`
-    and its `trouble`, `None` for a whole one.
+    `kind` is `model`, `data`, or `run` for a training that has no model to show yet. A model has
+    `card_changed`. A checkpoint has its `update` and its `trouble`, `None` for a whole one.
     """
     import torch
 
     from nmt.checkpoint import load_model
     from nmt.cli.info import kind_of
     from nmt.dataset import DataDirectory
+    from nmt.engines.ct2 import read_export, verify_export
     from nmt.manifest import MANIFEST, WEIGHTS
     from nmt.training.state import RunDirectory
 
@@ -79,17 +80,36 @@ def check(path: Path) -> dict[str, Any]:
         DataDirectory.open(path).verify()
     elif kind == "model":
         load_model(path, device=torch.device("cpu"))
+        if export := read_export(path):
+            verify_export(path, export)
     found: dict[str, Any] = {"path": str(path), "kind": kind}
+    if kind == "model":
+        found["card_changed"] = _card_changed(path)
     if begun:
         run.identity()
         found["checkpoints"] = [{"update": update, "trouble": trouble} for update, trouble in run.examine()]
     return found
 
 
+def _card_changed(path: Path) -> bool:
+    """Whether the card of a model is gone or no longer what was written; people may, and it decides nothing."""
+    from nmt.errors import ModelError
+    from nmt.manifest import CARD, read_manifest, verify_file
+
+    try:
+        expected = read_manifest(path)["sha256"].get(CARD)
+        if expected is not None:
+            verify_file(path, CARD, expected)
+    except ModelError:
+        return True
+    return False
+
+
 def _print_checked(entry: dict[str, Any]) -> None:
     path, kind = entry["path"], entry["kind"]
+    whole_files = "all files whole but the card, README.md" if entry.get("card_changed") else "all files whole"
     console.say(
-        f"{path}: training without a model yet" if kind == "run" else f"{path}: {kind} directory, all files whole"
+        f"{path}: training without a model yet" if kind == "run" else f"{path}: {kind} directory, {whole_files}"
     )
     if "checkpoints" not in entry:
         return

@@ -102,7 +102,8 @@ def read_export(directory: Path) -> dict[str, Any] | None:
     return export
 
 
-def _verify(directory: Path, export: dict[str, Any]) -> None:
+def verify_export(directory: Path, export: dict[str, Any]) -> None:
+    """Raise `ModelError` unless all files of an export are there and whole."""
     for file, digest in export["sha256"].items():
         try:
             verify_file(directory / FOLDER, file, digest)
@@ -143,7 +144,7 @@ class CTranslate2Engine:
         export = read_export(directory)
         if export is None:
             raise ModelError(f"{directory} has no export for CTranslate2: make one with nmt export -m {directory}")
-        _verify(directory, export)
+        verify_export(directory, export)
         library = import_ctranslate2()
         kind, numbers = _device(library, device, spread=spread)
         workers = (threads or available_cores()) if kind == "cpu" else 1
@@ -164,7 +165,7 @@ class CTranslate2Engine:
             else:
                 raise
             self._translator = opened()
-        _verify(directory, export)  # once more: what was opened is what was verified
+        verify_export(directory, export)  # once more: what was opened is what was verified
         self.device = kind if kind == "cpu" else ",".join(f"{kind}:{number}" for number in numbers)
         computed = str(self._translator.compute_type)
         self.precision = _PRECISIONS.get(computed, computed)

@@ -21,7 +21,7 @@ class Difference(NamedTuple):
 def paired_bootstrap(systems: Mapping[str, Sequence[str]], refs: References, samples: int) -> dict[str, Difference]:
     """Every system but the first against the first (Koehn 2004, https://aclanthology.org/W04-3250).
 
-    One that says the same as the first differs in nothing, with p = 1 (sacreBLEU's own count would give 0.001).
+    Where scores are equal nothing differs, with p = 1 (sacreBLEU's own count would give 0.001).
 
     Args:
         systems: translations by name.
@@ -38,7 +38,9 @@ def paired_bootstrap(systems: Mapping[str, Sequence[str]], refs: References, sam
     pairs = zip(scores["BLEU"][1:], scores["chrF2"][1:], strict=True)
     found = {}
     for (name, _), (bleu, chrf) in zip(hyps[1:], pairs, strict=True):
-        same = list(systems[name]) == list(hyps[0][1])
-        p_values = (1.0, 1.0) if same else (float(bleu.p_value), float(chrf.p_value))  # type: ignore[union-attr, arg-type]
+        p_values = [
+            1.0 if result.score == scores[metric][0].score else float(result.p_value)  # type: ignore[union-attr, arg-type]
+            for metric, result in (("BLEU", bleu), ("chrF2", chrf))
+        ]
         found[name] = Difference(*p_values)
     return found

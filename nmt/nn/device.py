@@ -12,7 +12,8 @@ from typing import Literal
 
 import torch
 
-from nmt.errors import DeviceError, UsageError
+from nmt.config import check_device_name
+from nmt.errors import DeviceError, unknown
 from nmt.host import available_cores, reuse_memory
 
 
@@ -27,11 +28,10 @@ def select_device(name: str, *, local: int = 0) -> torch.device:
         UsageError: not the name of a device.
         DeviceError: that device is not there.
     """
+    check_device_name(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
-        raise UsageError(f"unknown device '{name}': choose auto, cpu, cuda or cuda:N")
     if kind == "cpu":
         return torch.device("cpu")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -69,7 +69,7 @@ def select_precision(name: str, device: torch.device) -> Literal["fp32", "bf16"]
     if name == "auto":
         return "bf16" if has_fast_bf16(device) else "fp32"
     if name not in ("fp32", "bf16"):
-        raise UsageError(f"unknown precision '{name}': choose auto, fp32 or bf16")
+        raise unknown("precision", name, ("auto", "fp32", "bf16"))
     return "bf16" if name == "bf16" else "fp32"
 
 

@@ -106,3 +106,14 @@ def test_a_resume_that_is_not_exact_is_no_proof(nmt):
         result = nmt("doctor", "--prove-resume", "--device", "cpu")
     assert result.code == 1
     assert "differs" in result.err
+
+
+def test_a_card_that_was_changed_is_mentioned(nmt, tmp_path):
+    path = tiny_model(tmp_path / "m")
+    with (path / "README.md").open("a") as card:
+        card.write("My own words.\n")
+
+    result = nmt("doctor", path)
+
+    assert result.code == 0
+    assert result.out == f"{path}: model directory, all files whole but the card, README.md\n"

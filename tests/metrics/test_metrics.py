@@ -9,6 +9,7 @@ from sacrebleu.metrics.ter import TER
 from nmt.errors import DataError, UsageError
 from nmt.metrics import METRICS, bleu, chrf, ter
 from nmt.metrics.base import BOOTSTRAP_SAMPLES, bootstrap_samples, looks_tokenised
+from nmt.metrics.significance import Difference, paired_bootstrap
 
 HYPS = [
     "The cat sat on the mat.",
@@ -143,3 +144,8 @@ def test_resamples_in_which_nothing_is_right(key):
 
     assert score.low is not None
     assert score.low <= score.high
+
+
+def test_equal_scores_of_other_texts_differ_in_nothing() -> None:
+    systems = {"one": ["q q q q q"] * 4, "other": ["z z z z z"] * 4}
+    assert paired_bootstrap(systems, ["The cat sat on the mat."] * 4, 100)["other"] == Difference(1.0, 1.0)
