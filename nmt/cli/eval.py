@@ -11,6 +11,7 @@ import typer
 import nmt
 from nmt.cli import console
 from nmt.cli.engine import EngineChoice, load_translator
+from nmt.cli.streams import STDIN
 from nmt.config import LARGEST_BEAM
 from nmt.errors import DataError, UsageError
 
@@ -88,6 +89,8 @@ def evaluate(
 
         check_report_path(report)
     where = Where(src=src, ref=tuple(ref or ()), test=test, data=data, split=split)
+    if sum(path == STDIN for path in (src, hyp, *where.ref)) > 1:
+        raise UsageError("standard input can be only one of --src, --ref and --hyp")
     for option, output in (("--save-hyp", save_hyp), ("--report", report)):
         if output is not None:
             _check_output(option, output, [path for path in (src, hyp, *where.ref, *where.test_files()) if path])

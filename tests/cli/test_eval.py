@@ -205,3 +205,9 @@ def test_record_has_no_meaning_without_a_model(nmt, files):
     result = nmt("eval", "--hyp", "hyp.en", "--ref", "test.en", "--record")
 
     assert (result.code, result.err.count("\n")) == (2, 1)
+
+
+def test_standard_input_is_one_thing_only(nmt):
+    result = nmt("eval", "--hyp", "-", "--ref", "-")
+    assert result.code == 2
+    assert "standard input can be only one of" in result.err
