@@ -267,7 +267,6 @@ class TrainingConfig:
         _require(self.threads <= LARGEST_THREADS, "threads", self.threads, f"it must be at most {LARGEST_THREADS}")
         for key in ("beta1", "beta2", "label_smoothing"):
             _check_probability(key, getattr(self, key))
-        check_device_name(self.device)
         _require(self.lr > 0, "lr", self.lr, "it must be above 0")
         for key in ("weight_decay", "clip_norm", "subword_alpha"):
             _require(getattr(self, key) >= 0, key, getattr(self, key), "it must not be negative")

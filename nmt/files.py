@@ -71,6 +71,8 @@ def atomic_directory(path: Path, *, replace: bool = False, keep: bool = False) -
         NMTError: the disk is full or the place cannot be written.
     """
     refuse_non_empty(path, replace=replace)
+    if path.exists() and path.samefile(os.curdir):
+        raise UsageError(f"{path} is where you are: choose another directory, or run this from elsewhere")
     if path.is_symlink() and not (keep and _holds_something(path)):  # what it leads to is replaced, not the link
         path = follow_links(path)
     try:
@@ -125,9 +127,14 @@ def follow_links(path: Path) -> Path:
         UsageError: links lead in a circle.
     """
     try:
+        path.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UsageError(f"{path} is a symbolic link that leads in a circle") from error
+    try:
         return path.resolve()
-    except (OSError, RuntimeError) as error:  # RuntimeError: Python before 3.13
-        raise UsageError(f"{path} is a symbolic link that leads in a circle") from error
+    except OSError as error:
+        raise NMTError(f"cannot follow {path}: {error.strerror}") from error
 
 
 def _sync(path: Path) -> None:

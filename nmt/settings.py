@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from nmt.config import ARCHITECTURES, DEFAULT_PRESET, PRESETS, RunConfig, TrainingConfig
+from nmt.config import ARCHITECTURES, DEFAULT_PRESET, PRESETS, RunConfig, TrainingConfig, check_device_name
 from nmt.errors import UsageError, did_you_mean
 
 LARGEST_FILE: Final = 2**20
@@ -93,6 +93,9 @@ def resolve(
         if not equals:
             raise UsageError(f"--set {assignment}: write KEY=VALUE")
         put(key.strip(), text.strip(), f"--set {key.strip()}")
+    device = values["training"].get("device", "auto")
+    if device != ((stored or {}).get("training") or {}).get("device"):  # an earlier nmt knew other names
+        check_device_name(device)
     return _build(arch, name, values)
 
 

@@ -12,7 +12,6 @@ from nmt.config import (
     AttentionGRUConfig,
     DecodingOptions,
     RunConfig,
-    TrainingConfig,
 )
 from nmt.errors import UsageError
 from nmt.settings import describe, resolve, restore
@@ -181,5 +180,13 @@ def test_a_kernel_has_the_bandwidth_that_suits_it_unless_it_is_told() -> None:
 @pytest.mark.parametrize("name", ["cdua", "cpu:3", "cuda:", "cuda:x", ""])
 def test_a_device_is_known_by_its_name(name: str) -> None:
     with pytest.raises(UsageError, match=f"unknown device '{name}'.*: choose auto, cpu, cuda or cuda:N"):
-        TrainingConfig(device=name)
-    TrainingConfig(device="cuda:3")
+        resolve("gru", environment={}, flags={"device": name})
+    assert resolve("gru", environment={}, flags={"device": "cuda:3"}).training.device == "cuda:3"
+
+
+def test_a_run_that_was_started_with_another_name_of_a_device_goes_on() -> None:
+    stored = resolve("gru", environment={}).as_dict()
+    stored["training"]["device"] = "cpu:0"
+    assert restore(stored).training.device == "cpu:0"
+    assert resolve("gru", environment={}, stored=stored).training.device == "cpu:0"
+    assert resolve("gru", environment={}, stored=stored, flags={"device": "cpu"}).training.device == "cpu"

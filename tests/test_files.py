@@ -159,3 +159,10 @@ def test_links_that_lead_in_a_circle(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="in a circle"), atomic_directory(path):
         pass
     assert nearest_file(path) == ""
+
+
+def test_where_you_are_cannot_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in (Path(), tmp_path):
+        with pytest.raises(UsageError, match="where you are"), atomic_directory(path):
+            pass

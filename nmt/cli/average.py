@@ -41,7 +41,7 @@ def average(
     if checkpoints and len(models) > 1:
         raise UsageError("--checkpoints takes those of one model: name one")
     for model in models:
-        if follow_links(out) in (model.resolve(), *model.resolve().parents):
+        if follow_links(out) in (follow_links(model), *follow_links(model).parents):
             raise UsageError(f"--out {out} holds the model {model}: choose another directory")
     dtype = torch.float16 if half else torch.float32
     spare = spare_name(out)

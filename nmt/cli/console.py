@@ -20,7 +20,7 @@ NORMAL: Final = 0
 VERBOSE: Final = 1
 
 _UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff"
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff"
     "\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
 _ESCAPED_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029]")  # what json.dumps leaves as it is

@@ -61,14 +61,13 @@ def check(path: Path) -> dict[str, Any]:
     """Verify a directory: its `path`, its `kind` and, where a training lies in it, its `checkpoints`.
 
     `kind` is `model`, `data`, or `run` for a training that has no model to show yet. A model has
-    `card_changed`. A checkpoint has its `update` and its `trouble`, `None` for a whole one.
+    `card_changed` and `export_trouble`. A checkpoint has its `update` and its `trouble`, `None` for a whole one.
     """
     import torch
 
     from nmt.checkpoint import load_model
     from nmt.cli.info import kind_of
     from nmt.dataset import DataDirectory
-    from nmt.engines.ct2 import read_export, verify_export
     from nmt.manifest import MANIFEST, WEIGHTS
     from nmt.training.state import RunDirectory
 
@@ -80,11 +79,10 @@ def check(path: Path) -> dict[str, Any]:
         DataDirectory.open(path).verify()
     elif kind == "model":
         load_model(path, device=torch.device("cpu"))
-        if export := read_export(path):
-            verify_export(path, export)
     found: dict[str, Any] = {"path": str(path), "kind": kind}
     if kind == "model":
         found["card_changed"] = _card_changed(path)
+        found["export_trouble"] = _export_trouble(path)
     if begun:
         run.identity()
         found["checkpoints"] = [{"update": update, "trouble": trouble} for update, trouble in run.examine()]
@@ -105,12 +103,27 @@ def _card_changed(path: Path) -> bool:
     return False
 
 
+def _export_trouble(path: Path) -> str | None:
+    """Why a model's export, if it has one, is not used: it is damaged, or of other weights."""
+    from nmt.engines.ct2 import read_export, verify_export
+    from nmt.errors import ModelError
+
+    try:
+        if export := read_export(path):
+            verify_export(path, export)
+    except ModelError as error:
+        return str(error)
+    return None
+
+
 def _print_checked(entry: dict[str, Any]) -> None:
     path, kind = entry["path"], entry["kind"]
     whole_files = "all files whole but the card, README.md" if entry.get("card_changed") else "all files whole"
     console.say(
         f"{path}: training without a model yet" if kind == "run" else f"{path}: {kind} directory, {whole_files}"
     )
+    if entry.get("export_trouble"):
+        console.say(f"{path}: its export is not used: {entry['export_trouble']}")
     if "checkpoints" not in entry:
         return
     if not entry["checkpoints"]:

@@ -1,15 +1,17 @@
 """`nmt score`: how probable a model finds translations that are already there."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import zip_longest
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Final
 
 import typer
 
 from nmt.cli import console
 from nmt.cli.engine import EngineChoice, load_scorer
-from nmt.cli.streams import STDIN, Input, Line, open_output
+from nmt.cli.streams import STDIN, Input, Line, Write, appears_whole, open_output
 from nmt.cli.translate import MAX_LINE_BYTES, Troubles
 from nmt.errors import DataError, UsageError
 
@@ -57,11 +59,13 @@ def score(
     if len(paths) == 2 and paths[0] == paths[1] == STDIN:
         raise UsageError("--src and --ref cannot both be standard input: give tab-separated pairs instead")
     inputs = [Input(path, max_bytes=MAX_LINE_BYTES) for path in paths]
-    with open_output(out, inputs) as write:
+    whole = json_output and not appears_whole(out)  # a JSON document is printed whole, or an error alone
+    with open_output(out, inputs) as shown, _held(shown) if whole else nullcontext(shown) as write:
         choice = EngineChoice(engine="torch", device=device, precision=precision, batch_tokens=batch_tokens)
         scorer = load_scorer(model, choice)
         troubles, done = Troubles(), 0
-        held: list[str] = []  # a JSON document is printed whole, or an error alone
+        if json_output:
+            write(['{"schema": 1, "pairs": ['])
         for chunk in _from_columns(inputs[0]) if len(inputs) == 1 else _from_files(*inputs):
             results = scorer.score([(source, target) for _, source, target in chunk])
             lines = []
@@ -74,14 +78,20 @@ def score(
                 plain = f"{mean if per_token else result.log_prob:.4f}"
                 comma = ", " if number > 1 else ""
                 lines.append(comma + console.json_text({"line": number, **document}) if json_output else plain)
+            write(lines)
             done += len(chunk)
-            if json_output:
-                held += lines
-            else:
-                write(lines)
         if json_output:
-            write(['{"schema": 1, "pairs": [', *held, "]}"])
+            write(["]}"])
         troubles.conclude(inputs)
+
+
+@contextmanager
+def _held(write: Write) -> Iterator[Write]:
+    """Yield what keeps lines in a temporary file; `write` gets them when the block ends well."""
+    with TemporaryFile("w+", encoding="utf-8", newline="\n") as file:
+        yield lambda lines: file.writelines(f"{line}\n" for line in lines)
+        file.seek(0)
+        write(line.removesuffix("\n") for line in file)
 
 
 def _from_columns(item: Input) -> Iterator[list[Pair]]:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import select
 import signal
 import stat
@@ -277,7 +278,8 @@ def _open_special(path: Path) -> int:
     Opened anew, a file that the shell appends to, as by `>> FILE`, would be overwritten from its beginning.
     """
     there = path.stat()
-    for stream in (1, 2):
+    named = re.fullmatch(r"/(?:dev|proc/self)/fd/([0-9]{1,9})", str(path))
+    for stream in (int(named[1]),) if named else (1, 2):
         with contextlib.suppress(OSError):
             if os.path.samestat(os.fstat(stream), there):
                 return os.dup(stream)

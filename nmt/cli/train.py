@@ -169,11 +169,11 @@ def _train(
 
 def _check_replaceable(out: Path, data: Path) -> None:
     """Refuse to delete what is in use; keep what is neither a model nor a run, under another name."""
-    from nmt.files import refuse_non_empty
+    from nmt.files import follow_links, refuse_non_empty
 
     refuse_non_empty(out, replace=True)
     for used in (data.resolve(), Path.cwd()):
-        if used.is_relative_to(out.resolve()):
+        if used.is_relative_to(follow_links(out)):
             raise UsageError(f"{out} holds {used}: choose another directory")
     _set_aside(out)
 

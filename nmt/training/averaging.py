@@ -6,7 +6,7 @@ import torch
 
 from nmt.averaging import average_checkpoints
 from nmt.errors import ModelError, UsageError
-from nmt.files import refuse_non_empty
+from nmt.files import follow_links, refuse_non_empty
 from nmt.manifest import read_manifest
 from nmt.training.state import RunDirectory
 
@@ -31,7 +31,7 @@ def average_run(
     """
     read_manifest(directory)
     run = RunDirectory(directory)
-    if out.resolve().is_relative_to(run.path.resolve()):
+    if follow_links(out).is_relative_to(run.path.resolve()):
         raise UsageError(f"--out {out} is in the training {run.path}: choose another directory")
     refuse_non_empty(out, replace=replace)
     progress, troubles = run.newest()

@@ -117,3 +117,15 @@ def test_a_card_that_was_changed_is_mentioned(nmt, tmp_path):
 
     assert result.code == 0
     assert result.out == f"{path}: model directory, all files whole but the card, README.md\n"
+
+
+def test_an_export_that_is_not_used_is_mentioned(nmt, tmp_path):
+    path = tiny_model(tmp_path / "m")
+    (path / "ctranslate2").mkdir()
+    (path / "ctranslate2" / "export.json").write_text("{}")
+
+    result = nmt("doctor", path)
+
+    assert result.code == 0
+    assert f"{path}: its export is not used: " in result.out
+    assert "export the model again" in result.out

@@ -299,4 +299,5 @@ def test_an_interrupt_while_it_starts_is_silent(monkeypatch, capsys) -> None:
 
 def test_characters_that_nobody_sees_are_escaped() -> None:
     assert console.visible("a\u200b\u2060\ufeff\U000e0041b") == "a\\u200b\\u2060\\ufeff\\U000e0041b"
-    assert console.visible("Où est l’œuvre\u00a0?") == "Où est l’œuvre\u00a0?"
+    seen = "Où est l’œuvre\u00a0? می\u200cخواهم 👩\u200d💻"
+    assert console.visible(seen) == seen

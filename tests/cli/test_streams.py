@@ -95,11 +95,13 @@ def test_what_the_shell_appends_to_is_appended_to(tmp_path: Path) -> None:
     """As by `nmt translate -o /dev/stdout >> out.en`."""
     output = tmp_path / "out.en"
     output.write_text("header\n")
-    code = "from nmt.cli.streams import open_output as o\nfrom pathlib import Path\n"
-    code += "with o(Path('/dev/stdout'), []) as write: write(['line'])"
+    code = "import sys\nfrom nmt.cli.streams import open_output as o\nfrom pathlib import Path\n"
+    code += "with o(Path(sys.argv[1]), []) as write: write(['line'])"
     with output.open("ab") as file:
-        subprocess.run([sys.executable, "-c", code], stdout=file, check=True)
-    assert output.read_text() == "header\nline\n"
+        subprocess.run([sys.executable, "-c", code, "/dev/stdout"], stdout=file, check=True)
+        number = file.fileno()
+        subprocess.run([sys.executable, "-c", code, f"/dev/fd/{number}"], pass_fds=[number], check=True)
+    assert output.read_text() == "header\nline\nline\n"
 
 
 def test_long_lines_make_small_chunks(tmp_path: Path) -> None:
