@@ -234,7 +234,8 @@ class DataDirectory:
         """An encoded split: "train", "valid" or "test".
 
         Raises:
-            DataError: there is none of that name, or it is damaged.
+            UsageError: splits have other names.
+            DataError: it has none of that name, or it is damaged.
         """
         self._require(name)
         return EncodedSplit.open(self.path, name, self.manifest["token_type"])
@@ -243,6 +244,7 @@ class DataDirectory:
         """Source lines and references of "valid" or "test", in NFC, in the order of the encoded split.
 
         Raises:
+            UsageError: splits have other names.
             DataError: no text is kept of that split, or it is damaged.
         """
         self._require(name)

@@ -153,6 +153,12 @@ def refuse_non_empty(path: Path, *, replace: bool = False) -> None:
         raise UsageError(f"{path} is not empty: choose another directory, or give --force to replace it")
 
 
+def require_folder(path: Path, name: str) -> None:
+    """Raise `UsageError`, which begins with `name`, unless the folder is there that `path` is to lie in."""
+    if not path.parent.is_dir():
+        raise UsageError(f"{name}: there is no folder {path.parent}")
+
+
 def spare_name(path: Path) -> Path:
     """`PATH.old`, or the first of `PATH.old2`, `PATH.old3`, ... that is not there yet."""
     names = (path.with_name(f"{path.name}.old{number or ''}") for number in (0, *range(2, 10_000)))

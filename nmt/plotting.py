@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from nmt.errors import UsageError
-from nmt.files import atomic_file
+from nmt.files import atomic_file, require_folder
 
 FORMATS: Final = ("png", "svg", "pdf")
 DPI: Final = 160
@@ -26,8 +26,7 @@ def check_plot(path: Path, option: str) -> None:
     """Raise `UsageError` unless a figure can be written as `path` names it."""
     if path.suffix.lower().lstrip(".") not in FORMATS:
         raise UsageError(f"{option} {path}: the name must end in .{', .'.join(FORMATS)}")
-    if not path.parent.is_dir():
-        raise UsageError(f"{option} {path}: there is no folder {path.parent}")
+    require_folder(path, f"{option} {path}")
     if importlib.util.find_spec("matplotlib") is None:
         raise UsageError(f"{option} needs the package matplotlib: pip install 'nmt[plot]'")
 

@@ -93,9 +93,7 @@ def resolve(
         if not equals:
             raise UsageError(f"--set {assignment}: write KEY=VALUE")
         put(key.strip(), text.strip(), f"--set {key.strip()}")
-    device = values["training"].get("device", "auto")
-    if device != ((stored or {}).get("training") or {}).get("device"):  # an earlier nmt knew other names
-        check_device_name(device)
+    check_device_name(values["training"].get("device", "auto"))  # here: `restore` takes what an earlier nmt knew
     return _build(arch, name, values)
 
 

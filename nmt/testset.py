@@ -92,6 +92,7 @@ def data_test_set(data: DataDirectory, split: str) -> TestSet:
     """The raw text of one split of a data directory.
 
     Raises:
+        UsageError: splits have other names.
         DataError: it has no such split, or keeps no text of it.
     """
     sources, refs = data.text(split)

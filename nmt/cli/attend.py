@@ -12,6 +12,7 @@ import typer
 from nmt.cli import console
 from nmt.config import LARGEST_BEAM
 from nmt.errors import DataError, UsageError
+from nmt.files import require_folder
 
 if TYPE_CHECKING:
     from nmt.alignment import Matrix, Symmetrisation
@@ -102,8 +103,8 @@ def attend(
     if (gold is not None or symmetrise is not None) and (ref is None or out is not None):
         name = "--gold" if gold is not None else "--symmetrise"
         raise UsageError(f"{name} needs --src and --ref, and no -o")
-    if out is not None and not out.parent.is_dir():
-        raise UsageError(f"cannot write {console.visible(str(out))}: there is no such folder")
+    if out is not None:
+        require_folder(out, f"cannot write {out}")
     if reverse is not None and symmetrise is None:
         raise UsageError("--reverse needs --symmetrise")
     if src is not None and subwords and out is None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from nmt.cli import console
-from nmt.errors import UsageError
+from nmt.errors import ModelError, UsageError
 
 REQUIRED: Final = ("numpy", "torch", "safetensors", "sentencepiece", "sacrebleu", "typer", "rich")
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+).*?extra\s*==\s*['\"](?P<extra>[\w-]+)['\"]")
@@ -91,7 +91,6 @@ def check(path: Path) -> dict[str, Any]:
 
 def _card_changed(path: Path) -> bool:
     """Whether the card of a model is gone or no longer what was written; people may, and it decides nothing."""
-    from nmt.errors import ModelError
     from nmt.manifest import CARD, read_manifest, verify_file
 
     try:
@@ -106,7 +105,6 @@ def _card_changed(path: Path) -> bool:
 def _export_trouble(path: Path) -> str | None:
     """Why a model's export, if it has one, is not used: it is damaged, or of other weights."""
     from nmt.engines.ct2 import read_export, verify_export
-    from nmt.errors import ModelError
 
     try:
         if export := read_export(path):
@@ -135,8 +133,6 @@ def _print_checked(entry: dict[str, Any]) -> None:
 
 
 def _refuse_damage(checked: list[dict[str, Any]]) -> None:
-    from nmt.errors import ModelError
-
     troubles = [c["trouble"] for entry in checked for c in entry.get("checkpoints", ()) if c["trouble"] is not None]
     if troubles:
         raise ModelError("; ".join(troubles))

@@ -14,6 +14,7 @@ from nmt.cli.engine import EngineChoice, load_translator
 from nmt.cli.streams import STDIN
 from nmt.config import LARGEST_BEAM
 from nmt.errors import DataError, UsageError
+from nmt.files import require_folder
 
 if TYPE_CHECKING:
     from nmt.evaluation import Evaluation
@@ -222,8 +223,7 @@ def _check_output(option: str, path: Path, inputs: list[Path]) -> None:
     name = f"{option} {console.visible(str(path))}"
     if path.is_dir():
         raise UsageError(f"{name} is a directory, not a file")
-    if not path.parent.is_dir():
-        raise UsageError(f"{name}: there is no folder {console.visible(str(path.parent))}")
+    require_folder(path, name)
     if path.exists() and not path.is_file():
         raise UsageError(f"{name} is no plain file")
     if path.exists() and any(other.is_file() and other.samefile(path) for other in inputs):

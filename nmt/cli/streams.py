@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 from nmt.cli.console import visible
 from nmt.errors import DataError, NMTError, UsageError
-from nmt.files import atomic_file, follow_links, nearest_file
+from nmt.files import atomic_file, follow_links, nearest_file, require_folder
 from nmt.lines import LineReader, open_binary, refuse_utf16
 
 STDIN: Final = Path("-")
@@ -261,8 +261,7 @@ def open_output(path: Path | None, inputs: Sequence[Input]) -> Iterator[Write]:
         finally:
             os.close(descriptor)
         return
-    if not path.parent.is_dir():
-        raise UsageError(f"cannot write {name}: there is no folder {visible(str(path.parent))}")
+    require_folder(path, f"cannot write {name}")
     with atomic_file(follow_links(path)) as file:
         yield _stream_writer(file)
 

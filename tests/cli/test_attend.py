@@ -194,4 +194,4 @@ def test_a_pair_that_is_too_long_is_named(nmt, model, tmp_path):
 def test_a_page_needs_its_folder(nmt, tmp_path):
     result = nmt("attend", "-m", tmp_path / "no model", "Merci.", "-o", tmp_path / "none" / "page.html")
     assert result.code == 2
-    assert "there is no such folder" in result.err
+    assert "there is no folder" in result.err
