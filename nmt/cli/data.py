@@ -93,7 +93,7 @@ def prepare(
         nmt data prepare --train hf:Helsinki-NLP/opus-100/en-fr --valid hf:Helsinki-NLP/opus-100/en-fr --out data/opus
 
     A SPEC is PREFIX (two files, PREFIX.fr and PREFIX.en), FILE.tsv, FILE.jsonl, FILE.parquet, FILE.tmx,
-    hf:REPO[/CONFIG][@REVISION][#SPLIT] or sample. Text files may be compressed (.gz .bz2 .xz .zst).
+    hf:REPO[/CONFIG][@REVISION][#SPLIT] or sample. Files may be compressed (.gz .bz2 .xz .zst).
 
     Training pairs are dropped, and counted, that are blank, too long, of too unlike lengths, exact duplicates or
     in valid or test (letters and digits compared, case and accents aside). Valid and test keep every pair.

@@ -1,13 +1,15 @@
 """Parallel text in files: two line files, TSV, JSON lines, Parquet, TMX."""
 
 import json
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from nmt.corpora.base import INVALID_UTF8, LINE_TOO_LONG, Corpus, Digest, InputFile, Misaligned, Reading
-from nmt.errors import DataError, UsageError, did_you_mean
+from nmt.errors import DataError, NMTError, did_you_mean
 from nmt.files import home_directory, nearest_file, sha256_file
 from nmt.lines import COMPRESSIONS, LineReader, is_blank, open_binary, printable, refuse_utf16
 
@@ -15,6 +17,7 @@ FORMATS: Final = (".tsv", ".jsonl", ".parquet", ".tmx")
 """Suffixes that name one file with both languages."""
 
 _PARQUET_ROWS: Final = 1024
+_COPIED: Final = 1 << 20
 
 
 def short_name(path: Path) -> str:
@@ -31,7 +34,6 @@ def open_file_corpus(spec: str, reading: Reading) -> Corpus:
 
     Raises:
         DataError: there is no such file.
-        UsageError: a format that is not read.
     """
     path = Path(spec)
     name = path.name
@@ -52,8 +54,6 @@ def open_file_corpus(spec: str, reading: Reading) -> Corpus:
         from nmt.corpora.tmx import TMXCorpus
 
         return TMXCorpus(short_name(path), reading, path)
-    if path.suffix.lower() != suffix:
-        raise UsageError(f"{printable(spec)}: Parquet is compressed inside: unpack it to {printable(name)}")
     return ParquetCorpus(short_name(path), reading, path)
 
 
@@ -253,13 +253,35 @@ class ParquetCorpus(Corpus):
 
         name = printable(str(self._path))
         try:
-            with parquet.ParquetFile(self._path) as file:
+            with self._plain() as plain, parquet.ParquetFile(plain) as file:
                 columns = choose_columns(file.schema_arrow.names, self.reading, name)
                 for batch in file.iter_batches(_PARQUET_ROWS, columns=columns):
                     yield from batch.to_pylist()
         except (pyarrow.ArrowException, UnicodeDecodeError) as error:
             reason = printable(str(error))[:200]
             raise DataError(f"{name} is damaged or no Parquet file, after row {self.read}: {reason}") from error
+
+    @contextmanager
+    def _plain(self) -> Iterator[Path | IO[bytes]]:
+        """The file, or what it unpacks to, in a temporary one: Parquet is read from its end.
+
+        Raises:
+            NMTError: there is no room for that.
+        """
+        if self._path.suffix.lower() == ".parquet":
+            yield self._path
+            return
+        with ExitStack() as files:
+            packed = files.enter_context(open_binary(self._path))
+            try:
+                unpacked = files.enter_context(tempfile.TemporaryFile())
+                shutil.copyfileobj(packed, unpacked, _COPIED)
+                unpacked.seek(0)
+            except OSError as error:
+                folder, reason = printable(tempfile.gettempdir()), error.strerror or error
+                hint = "unpack it yourself, or let TMPDIR name a folder with more room"
+                raise NMTError(f"cannot unpack {printable(str(self._path))} in {folder}: {reason}: {hint}") from error
+            yield unpacked
 
 
 def choose_columns(names: Sequence[str], reading: Reading, where: str) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 
 from nmt.corpora import open_corpus
 from nmt.corpora.base import Corpus, Reading
-from nmt.errors import DataError, UsageError
+from nmt.errors import DataError, NMTError, UsageError
 
 PAIRS = [("Où est la gare ?", "Where is the station?"), ("Oui.", "Yes."), ("Séparé\u2028ici", "Split\u0085here")]
 
@@ -34,14 +34,18 @@ def write_jsonl(folder, pairs=PAIRS, pack=None, suffix=""):
     return str(folder / f"x.jsonl{suffix}")
 
 
-def write_parquet(folder, pairs=PAIRS, nested=False):
+def write_parquet(folder, pairs=PAIRS, pack=None, suffix="", nested=False):
     import pyarrow
     from pyarrow import parquet
 
     rows = [{"en": tgt, "fr": src} for src, tgt in pairs]
     table = pyarrow.table({"id": list(range(len(rows))), "translation": rows}) if nested else None
     parquet.write_table(table or pyarrow.Table.from_pylist(rows), folder / "x.parquet")
-    return str(folder / "x.parquet")
+    if pack is None:
+        return str(folder / "x.parquet")
+    packed = folder / f"x.parquet{suffix}"
+    packed.write_bytes(pack((folder / "x.parquet").read_bytes()))
+    return str(packed)
 
 
 def write_nested_parquet(folder):
@@ -63,7 +67,7 @@ def test_every_format_gives_its_pairs(write, tmp_path):
 
 
 @pytest.mark.parametrize(("suffix", "pack"), [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)])
-@pytest.mark.parametrize("write", [write_prefix, write_tsv, write_jsonl])
+@pytest.mark.parametrize("write", [write_prefix, write_tsv, write_jsonl, write_parquet])
 def test_compressed_files_are_read_and_hashed_as_they_are(write, suffix, pack, tmp_path):
     corpus = open_(write(tmp_path, PAIRS, pack, suffix))
     assert list(corpus.pairs()) == PAIRS
@@ -171,11 +175,28 @@ def test_one_missing_side_is_named(tmp_path):
         open_(spec)
 
 
-@pytest.mark.parametrize("spec", ["", "  ", "x.parquet.gz"])
-def test_what_is_not_read_is_a_usage_error(spec, tmp_path):
-    (tmp_path / "x.parquet.gz").touch()
-    with pytest.raises(UsageError):
-        open_(str(tmp_path / spec) if spec.strip() else spec)
+@pytest.mark.parametrize("spec", ["", "  "])
+def test_an_empty_spec_is_a_usage_error(spec):
+    with pytest.raises(UsageError, match="an empty corpus spec"):
+        open_(spec)
+
+
+def test_a_compressed_parquet_file_that_is_cut_short_is_named(tmp_path):
+    spec = write_parquet(tmp_path, PAIRS, gzip.compress, ".gz")
+    (tmp_path / "x.parquet.gz").write_bytes((tmp_path / "x.parquet.gz").read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"x\.parquet\.gz is cut short"):
+        list(open_(spec).pairs())
+
+
+def test_a_parquet_file_that_there_is_no_room_to_unpack_is_no_fault_of_the_file(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    spec = write_parquet(tmp_path, PAIRS, gzip.compress, ".gz")
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    with pytest.raises(NMTError, match=r"cannot unpack .*x\.parquet\.gz in .*: No space.*TMPDIR") as caught:
+        list(open_(spec).pairs())
+    assert caught.value.exit_code == 1
 
 
 def test_a_file_that_is_a_directory_is_named(tmp_path):
