@@ -1,7 +1,7 @@
 """`nmt translate`: lines in, lines out."""
 
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,7 +24,7 @@ DEFAULT: Final = DecodingOptions()
 SHOWN: Final = 5
 """Warnings of one kind that are printed at once."""
 NAMED: Final = 50
-"""Lines of the rest that are named in one more; what is left is counted."""
+"""Lines of the rest that are named in one warning."""
 
 _TROUBLE: Final = {
     "parts": "too long to translate at once: translated in parts",
@@ -182,27 +182,30 @@ def _note(troubles: "Troubles", line: Line, translation: "Translation") -> None:
 
 
 class Troubles:
-    """What the user should know of single lines: the first few of a kind at once, the others named at the end."""
+    """What the user should know of single lines: the first few of a kind at once, the others named many at a time."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
-        self._later: dict[str, list[str]] = {}
+        self._later: defaultdict[str, list[str]] = defaultdict(list)
 
     def add(self, kind: str, place: str) -> None:
         """Note trouble with the line at `place`."""
         self._counts[kind] += 1
         if self._counts[kind] <= SHOWN:
             console.warn(f"{place}: {_TROUBLE[kind]}")
-        elif self._counts[kind] <= SHOWN + NAMED:
-            self._later.setdefault(kind, []).append(place)
+            return
+        self._later[kind].append(place)
+        if len(self._later[kind]) == NAMED:
+            self._name(kind)
+
+    def _name(self, kind: str) -> None:
+        if places := self._later.pop(kind, []):
+            console.warn(f"{', '.join(places)}: {_TROUBLE[kind]}")
 
     def conclude(self, inputs: Sequence[Input]) -> None:
-        """Print what was only counted."""
-        for kind, count in self._counts.items():
-            if count > SHOWN:
-                named = ", ".join(self._later[kind])
-                rest = f" and {count - SHOWN - NAMED} more" if count > SHOWN + NAMED else ""
-                console.warn(f"{named}{rest}: {_TROUBLE[kind]}")
+        """Print what is left to say."""
+        for kind in self._counts:
+            self._name(kind)
         invalid = [item for item in inputs if item.invalid_lines]
         count = sum(item.invalid_lines for item in invalid)
         if count:

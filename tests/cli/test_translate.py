@@ -256,13 +256,14 @@ def test_an_endless_line_is_cut_and_named(run, monkeypatch) -> None:
     assert result.err == "nmt: warning: line 1: too long: its end was not translated\n"
 
 
-def test_many_warnings_of_a_kind_are_counted(run) -> None:
-    result = run(encoded([f"{i} " + "la gare " * 20 for i in range(9)]), "--beam", 1, "--max-source-tokens", 30)
-    lines = result.err.splitlines()
-    assert len(lines) == 6
-    assert lines[-1] == (
-        "nmt: warning: line 6, line 7, line 8, line 9: too long to translate at once: translated in parts"
-    )
+def test_after_the_first_warnings_of_a_kind_many_lines_are_named_in_one(run, monkeypatch) -> None:
+    monkeypatch.setattr("nmt.cli.translate.NAMED", 3)
+    result = run(encoded([f"{i} " + "la gare " * 20 for i in range(10)]), "--beam", 1, "--max-source-tokens", 30)
+    first = [f"line {number}" for number in range(1, 6)]
+    named = [*first, "line 6, line 7, line 8", "line 9, line 10"]
+    assert result.err.splitlines() == [
+        f"nmt: warning: {lines}: too long to translate at once: translated in parts" for lines in named
+    ]
 
 
 def test_a_translation_that_does_not_end_is_named(run) -> None:
