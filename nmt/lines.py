@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
 from nmt.errors import DataError
+from nmt.files import nearest_file
 
 COMPRESSIONS: Final = (".gz", ".bz2", ".xz", ".zst")
 """Suffixes of compressed files. The content decides how a file is read, not the suffix."""
@@ -150,7 +151,8 @@ def open_binary(path: Path, *, observe: Callable[[bytes], object] | None = None)
     try:
         raw: io.RawIOBase = io.FileIO(path, "rb")
     except OSError as error:
-        raise DataError(f"cannot read {printable(str(path))}: {error.strerror}") from error
+        near = printable(nearest_file(path)) if isinstance(error, FileNotFoundError) else ""
+        raise DataError(f"cannot read {printable(str(path))}: {error.strerror}{near}") from error
     packed: io.BufferedReader[Any] = io.BufferedReader(_Named(raw, path, observe), 1 << 18)
     head = packed.peek(10)[:10]
     unpack = _unpacker(head, path)

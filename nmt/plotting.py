@@ -22,10 +22,10 @@ class Line(NamedTuple):
     y: Sequence[float]
 
 
-def check_plot(path: Path, option: str) -> None:
-    """Raise `UsageError` unless a figure can be written as `path` names it."""
+def check_plot(path: Path, option: str, *, others: Sequence[str] = ()) -> None:
+    """Raise `UsageError` unless a figure can be written as `path` names it; `others` are suffixes to speak of too."""
     if path.suffix.lower().lstrip(".") not in FORMATS:
-        raise UsageError(f"{option} {path}: the name must end in .{', .'.join(FORMATS)}")
+        raise UsageError(f"{option} {path}: the name must end in .{', .'.join([*others, *FORMATS])}")
     require_folder(path, f"{option} {path}")
     if importlib.util.find_spec("matplotlib") is None:
         raise UsageError(f"{option} needs the package matplotlib: pip install 'nmt[plot]'")

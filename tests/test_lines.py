@@ -253,6 +253,14 @@ def test_what_cannot_be_read_is_named(make, reason, tmp_path):
         read_text_lines(path)
 
 
+def test_a_file_that_is_not_there_is_named_with_the_nearest_one(tmp_path):
+    (tmp_path / "test.fr").touch()
+    with pytest.raises(
+        DataError, match=r"cannot read .*tset\.fr: No such file or directory \(did you mean 'test\.fr'\?\)"
+    ):
+        open_binary(tmp_path / "tset.fr")
+
+
 def test_a_small_file_that_is_not_utf8_names_the_line(tmp_path):
     path = tmp_path / "text"
     path.write_bytes(b"a\n\xff\n")

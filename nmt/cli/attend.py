@@ -119,7 +119,7 @@ def attend(
     if out is not None and not page:
         from nmt.plotting import check_plot
 
-        check_plot(out, "--output")
+        check_plot(out, "--output", others=["html"])
     method = _method(symmetrise)
     loaded = _load(model)
     if src is not None and out is None:

@@ -155,7 +155,7 @@ def test_error_rates_by_layer_and_head_beside_a_diagonal(nmt, model, corpus):
         (["--src", "text.fr", "--ref", "text.en", "--reverse", "x"], "--reverse needs --symmetrise", 2),
         (["--src", "text.fr", "--ref", "text.en", "--symmetrise", "onion"], "did you mean 'union'", 2),
         (["La gare.", "--layer", "7"], "--layer 7: this model has layers 0 to 0", 2),
-        (["La gare.", "-o", "map.bmp"], "the name must end in", 2),
+        (["La gare.", "-o", "map.bmp"], "the name must end in .html, .png, .svg, .pdf", 2),
         (["  "], "the sentence is blank", 3),
     ],
 )
