@@ -90,7 +90,8 @@ def _nearest_prefix(prefix: Path, langs: tuple[str, str]) -> str:
         return ""
     stems = {name[: name.rindex(f".{lang}")] for name in names for lang in langs if f".{lang}" in name}
     singles = {name for name in names if any(suffix in name for suffix in FORMATS)}
-    return did_you_mean(prefix.name, sorted(map(printable, stems | singles)))
+    shipped = {"sample"} if prefix.parent == Path() else set()
+    return did_you_mean(prefix.name, sorted(map(printable, stems | singles | shipped)))
 
 
 class TextCorpus(Corpus):

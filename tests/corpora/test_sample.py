@@ -2,7 +2,7 @@ import pytest
 
 from nmt.corpora import open_corpus, sample
 from nmt.corpora.base import Reading
-from nmt.errors import UsageError
+from nmt.errors import DataError, UsageError
 from nmt.resources import sample_directory
 
 
@@ -53,3 +53,12 @@ def test_an_unknown_split_is_a_usage_error(spec):
 def test_other_languages_are_a_usage_error():
     with pytest.raises(UsageError, match="French and English, not de and en"):
         open_corpus("sample", Reading(source_lang="de"))
+
+
+def test_a_misspelt_sample_is_recognised_where_a_prefix_would_lie(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"did you mean 'sample'\?"):
+        open_corpus("sampel", Reading())
+    with pytest.raises(DataError) as caught:
+        open_corpus("corpora/sampel", Reading())
+    assert "did you mean" not in str(caught.value)
