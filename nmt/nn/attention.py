@@ -75,7 +75,7 @@ class MultiHeadAttention(nn.Module):
         self, memory: Float[Tensor, "B S D"] | Float[Tensor, "R D"], offset: int = 0, packing: Packing | None = None
     ) -> tuple[Tensor, Tensor]:
         """Keys and values (B, H, S, d) of every head, computed once a sentence; positions count from `offset`."""
-        keys, values = self._heads(self.key_value(memory), 2, packing).unbind(0)
+        keys, values = self._heads(self.key_value(memory), 2, packing)
         return rotate(keys, offset) if self.rotary else keys, values
 
     def forward(
@@ -94,7 +94,7 @@ class MultiHeadAttention(nn.Module):
         `offset` is the position of the first query; it matters where positions turn queries and keys (`rotary`).
         With `packing` the queries are packed rows, and so is the result.
         """
-        queries = self._heads(self.query(query), 1, packing)[0]
+        (queries,) = self._heads(self.query(query), 1, packing)
         queries = rotate(queries, offset) if self.rotary else queries
         keys, values = keys_values
         rows, count, length, size = queries.shape
@@ -120,11 +120,11 @@ class MultiHeadAttention(nn.Module):
 
     def _heads(
         self, x: Float[Tensor, "B T PD"] | Float[Tensor, "R PD"], parts: int, packing: Packing | None
-    ) -> Float[Tensor, "P B H T d"]:
+    ) -> tuple[Float[Tensor, "B H T d"], ...]:
         if packing is not None:
             return packing.split(x, parts, self.num_heads)
         rows, length, _ = x.shape
-        return x.view(rows, length, parts, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        return x.view(rows, length, parts, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 class _Heads(torch.autograd.Function):
@@ -149,4 +149,7 @@ class _Heads(torch.autograd.Function):
         grad_weights = (values @ grad.mT).to(weights.dtype)
         grad_scores = torch.ops.aten._softmax_backward_data(grad_weights, weights, -2, weights.dtype)
         grad_scores = grad_scores.mul_(ctx.scale).to(values.dtype)
-        return grad_scores.mT @ keys, grad_scores @ queries, rounded @ grad, None, None
+        grad_keys, grad_values = keys.new_empty(2, *keys.shape)  # beside each other, as a `Packing` takes them back
+        torch.matmul(grad_scores, queries, out=grad_keys)
+        torch.matmul(rounded, grad, out=grad_values)
+        return grad_scores.mT @ keys, grad_keys, grad_values, None, None

@@ -8,6 +8,7 @@ Letters in shapes: M real tokens, R rows (more than M, the others are spare), P 
 values are; B, H, T and d as everywhere.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
@@ -48,9 +49,9 @@ class Packing:
         """Position of each row in its sentence, 0 in spare rows."""
         return self.pack(torch.arange(self.length, device=self._places.device).expand(self.batch, -1), 0)
 
-    def split(self, x: Float[Tensor, "R PHd"], parts: int, num_heads: int) -> Float[Tensor, "P B H T d"]:
+    def split(self, x: Float[Tensor, "R PHd"], parts: int, num_heads: int) -> tuple[Float[Tensor, "B H T d"], ...]:
         """The heads of each of P parts, at their padded places; no gradient comes from those that are padding."""
-        heads: Tensor = _Split.apply(x, self, parts, num_heads)  # type: ignore[no-untyped-call]
+        heads: tuple[Tensor, ...] = _Split.apply(x, self, parts, num_heads)  # type: ignore[no-untyped-call]
         return heads
 
     def join(self, heads: Float[Tensor, "B H T d"]) -> Float[Tensor, "R Hd"]:
@@ -90,14 +91,14 @@ class Packing:
 
 class _Split(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, packing: Packing, parts: int, num_heads: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, packing: Packing, parts: int, num_heads: int) -> tuple[Tensor, ...]:
         ctx.packing = packing
-        return packing.to_places(x, parts, num_heads)
+        return packing.to_places(x, parts, num_heads).unbind(0)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return ctx.packing.to_rows(grad), None, None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return ctx.packing.to_rows(_stack(grads)), None, None, None
 
 
 class _Join(torch.autograd.Function):
@@ -111,3 +112,16 @@ class _Join(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         # What padded places get is that of the first spare row: zero, as nothing was made of it.
         return ctx.packing.to_places(grad, 1, ctx.num_heads)[0], None
+
+
+def _stack(parts: Sequence[Tensor]) -> Tensor:
+    """`torch.stack(parts)`, without a copy where they stand in memory one after the other already."""
+    first, places = parts[0], parts[0].untyped_storage().data_ptr()
+    if all(
+        part.is_contiguous()
+        and part.untyped_storage().data_ptr() == places
+        and part.storage_offset() == first.storage_offset() + index * first.numel()
+        for index, part in enumerate(parts)
+    ):
+        return first.as_strided((len(parts), *first.shape), (first.numel(), *first.stride()))
+    return torch.stack(list(parts))

@@ -1,5 +1,7 @@
 """Packed rows: what heads see of them is what they see of padded sentences, and spare rows see nothing."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -28,17 +30,37 @@ def padded_heads(x: Tensor, mask: Tensor, parts: int) -> Tensor:
     return places.view(*mask.shape, parts, HEADS, SIZE).permute(2, 0, 3, 1, 4)
 
 
-@pytest.mark.parametrize("parts", [1, 2])
-def test_split_puts_rows_where_heads_of_padded_sentences_have_them(mask: Tensor, parts: int) -> None:
+def beside(parts: Tensor) -> list[Tensor]:
+    return list(parts.clone().unbind(0))
+
+
+def apart(parts: Tensor) -> list[Tensor]:
+    return [part.clone() for part in parts]
+
+
+def in_another_order(parts: Tensor) -> list[Tensor]:
+    return list(parts.flip(0).clone().unbind(0))[::-1]
+
+
+def transposed(parts: Tensor) -> list[Tensor]:
+    return list(parts.mT.clone().mT.unbind(0))
+
+
+@pytest.mark.parametrize("laid", [beside, apart, in_another_order, transposed])
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_split_puts_rows_where_heads_of_padded_sentences_have_them(
+    mask: Tensor, parts: int, laid: Callable[[Tensor], list[Tensor]]
+) -> None:
     packing, real = Packing(mask), mask[None, :, None, :, None]
     x = torch.randn(packing.rows, parts * HEADS * SIZE, requires_grad=True)
     other = x.detach().clone().requires_grad_()
     split, expected = packing.split(x, parts, HEADS), padded_heads(other, mask, parts)
-    assert split.is_contiguous()
-    assert split.where(real, 0.0).equal(expected)
+    assert all(part.is_contiguous() for part in split)
+    assert torch.stack(split).where(real, 0.0).equal(expected)
     weights = torch.randn_like(expected)
     (expected * weights).where(real, 0.0).sum().backward()
-    split.backward(weights.where(real, torch.nan))  # as a sentence without any token has them
+    # as a sentence without any token has them
+    torch.autograd.backward(split, laid(weights.where(real, torch.nan)))
     assert x.grad is not None
     assert x.grad.equal(other.grad)
 
