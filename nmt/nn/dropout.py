@@ -2,8 +2,8 @@
 
 Srivastava et al. 2014, https://jmlr.org/papers/v15/srivastava14a.html. On a CPU, torch draws one Bernoulli
 number an element on one thread, which took a third of a bf16 training step; here one 64-bit random word
-decides eight elements. The probability is rounded to a multiple of 1/256, and the scale uses the rounded one,
-so that the expectation is exact.
+decides eight elements. The probability is rounded to a multiple of 1/256 (of 1/256 at least), and the scale uses
+the rounded one, so that the expectation is exact, as far as the type of the activations holds the scale.
 
 Under `shared_masks` the layers of a model cut their masks, each at a random place, from one stock twice as long as
 the longest of them: making them all anew took a tenth of a step. Every element is dropped with the same probability

@@ -7,6 +7,7 @@ probabilities where the logits were. To that end the bias is one more feature, w
 the gradient that label smoothing spreads evenly over the vocabulary is a product of two vectors.
 
 In bfloat16 probabilities are rounded before the target's 1 is taken off: by 2^-8 of themselves at most, as logits are.
+Where there is no label smoothing, what is left to learn of a token whose probability is above .99 is of that size.
 """
 
 from typing import Any, Final, NamedTuple
@@ -96,7 +97,8 @@ class _CrossEntropy(torch.autograd.Function):
                 nll += gold_nll.sum()
                 all_nll += vocabulary * (gold_nll + gold_logits).sum()
                 if needs_grad:
-                    probs[places] -= 1 - label_smoothing
+                    # In float32: torch would round the smoothed 1 to bfloat16 before taking it off.
+                    probs[places] = (gold_probs - (1 - label_smoothing)).to(dtype)
                     torch.mm(probs, low_weight, out=grad_rows[start : start + PIECE_TOKENS])
                     grad_weight += probs.T @ piece
         if needs_grad:

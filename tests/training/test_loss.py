@@ -51,6 +51,19 @@ def test_bfloat16_is_as_near_as_its_rounding(label_smoothing: float) -> None:
         assert (mine.grad - theirs.grad).norm() < 0.01 * theirs.grad.norm()
 
 
+def test_a_smoothed_gradient_in_bfloat16_pulls_no_way() -> None:
+    """That of the bias is 0 in sum, but for roundings that cancel out."""
+    torch.manual_seed(1)
+    features, weight = torch.randn(300, 64), torch.randn(500, 64) / 4
+    bias = torch.randn(500, requires_grad=True)
+    targets = torch.distributions.Categorical(logits=2 * (features @ weight.T + bias).detach()).sample()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ours = smoothed_cross_entropy(features, weight, bias, targets, 0.1)
+    ours.smoothed.backward()
+    assert bias.grad is not None
+    assert abs(bias.grad.sum().item()) < 0.1
+
+
 def test_very_unlikely_target_is_finite() -> None:
     weight = torch.tensor([[500.0], [500.0], [-500.0]])
     ours = smoothed_cross_entropy(torch.tensor([[1.0]]), weight, torch.zeros(3), torch.tensor([2]), 0.0)
