@@ -23,6 +23,6 @@ def learning_rate(
         return peak * math.sqrt(max(1, warmup_updates) / update)
     if schedule == "constant":
         return peak
-    left = max(0, max_updates - update + 1) / max(1, max_updates - warmup_updates + 1)
+    left = max(0, max_updates - update + 1) / max(1, max_updates - max(1, warmup_updates) + 1)
     left = min(1.0, left)
     return peak * (left if schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left)))

@@ -31,5 +31,7 @@ def test_ends_near_zero_and_stays_there(schedule: str) -> None:
     assert rate(1000, schedule) == 0
 
 
-def test_no_warm_up_starts_at_the_peak() -> None:
-    assert rate(1, "inverse_sqrt", warmup=0) == 2.0
+@pytest.mark.parametrize("schedule", ["inverse_sqrt", "cosine", "linear", "constant"])
+def test_no_warm_up_starts_at_the_peak(schedule: str) -> None:
+    assert rate(1, schedule, warmup=0) == 2.0
+    assert rate(50, schedule, warmup=0) == rate(50, schedule, warmup=1)
