@@ -273,6 +273,8 @@ class TrainingConfig:
 
 
 LARGEST_BEAM: Final = 1000
+LARGEST_LENGTH_PENALTY: Final = 10
+"""A float still holds lengths to this power."""
 LONGEST_TRANSLATION: Final = 1_000_000
 """Tokens; no translation is longer, whatever the options say."""
 
@@ -295,8 +297,8 @@ class DecodingOptions:
         _check_positive(self, "beam_size", "n_best")
         rule = f"it must be at most the beam size, {self.beam_size}"
         _require(self.n_best <= self.beam_size, "n_best", self.n_best, rule)
-        finite = math.isfinite(self.length_penalty)
-        _require(finite and self.length_penalty >= 0, "length_penalty", self.length_penalty, "it must be 0 or more")
+        fits = 0 <= self.length_penalty <= LARGEST_LENGTH_PENALTY
+        _require(fits, "length_penalty", self.length_penalty, f"it must be 0 to {LARGEST_LENGTH_PENALTY}")
         for key in ("max_length_ratio", "min_length_ratio"):
             value = getattr(self, key)
             _require(math.isfinite(value) and value >= 0, key, value, "it must be 0 or more")

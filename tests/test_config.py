@@ -136,7 +136,14 @@ def test_odd_width_cannot_be_split_in_two_directions() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"beam_size": 0}, {"n_best": 6}, {"length_penalty": -1.0}, {"length_penalty": float("nan")}]
+    "wrong",
+    [
+        {"beam_size": 0},
+        {"n_best": 6},
+        {"length_penalty": -1.0},
+        {"length_penalty": 10.1},
+        {"length_penalty": float("nan")},
+    ],
 )
 def test_impossible_searches_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
