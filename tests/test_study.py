@@ -96,7 +96,9 @@ def option(given: list[str], name: str) -> str:
 def nmt(monkeypatch: pytest.MonkeyPatch) -> Nmt:
     answers = Nmt()
     monkeypatch.setattr(measuring, "_run", answers)
-    monkeypatch.setattr("nmt.dataset.DataDirectory.open", lambda path: SimpleNamespace(fingerprint=f"of {path.name}"))
+    langs = {"source_lang": "fr", "target_lang": "en"}
+    opened = lambda path: SimpleNamespace(fingerprint=f"of {path.name}", **langs)  # noqa: E731
+    monkeypatch.setattr("nmt.dataset.DataDirectory.open", opened)
     return answers
 
 
@@ -285,6 +287,14 @@ def test_test_sets_that_cannot_be_used(
     assert command.main(["data", "--out", "out", *options]) == 2
     assert message in capsys.readouterr().err
     assert not nmt.asked
+
+
+def test_test_sets_are_in_the_languages_of_the_data(study: Study) -> None:
+    folder = study.out.parent
+    (text,) = command._texts([str(folder / "t")], ("en", "fr"))
+    assert (text.src.name, text.ref.name) == ("t.en", "t.fr")
+    with pytest.raises(UsageError, match=r"t\.de is not there"):
+        command._texts([str(folder / "t")], ("de", "en"))
 
 
 def test_the_full_plan_has_every_score_scope_and_placement_each_with_three_seeds() -> None:

@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from nmt.dataset import DataDirectory
 from nmt.errors import NMTError, UsageError
 from nmt.study.measure import ParallelFiles, Study, check, measure
 from nmt.study.page import write_page
@@ -16,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("data", type=Path, help="data directory to train on")
     parser.add_argument("--out", type=Path, required=True, help="directory for models, figures and the page")
     parser.add_argument(
-        "--test", action="append", metavar="PREFIX", help="test set PREFIX.fr, PREFIX.en; the first counts"
+        "--test", action="append", metavar="PREFIX", help="test set: a file a language of DATA; the first counts"
     )
     parser.add_argument("--gold", action="append", metavar="PREFIX", help="pairs with links in PREFIX.align")
     parser.add_argument("--quick", action="store_true", help="some minutes instead of hours")
@@ -26,13 +27,15 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     plan = quick_plan() if options.quick else full_plan()
     try:
-        tests = _texts(options.test) if options.test else (_own_test(options.data),)
+        directory = DataDirectory.open(options.data)
+        langs = directory.source_lang, directory.target_lang
+        tests = _texts(options.test, langs) if options.test else (_own_test(directory),)
         study = Study(
             plan=plan if options.part is None else plan.of(options.part),
             data=options.data,
             out=options.out,
             tests=tests,
-            gold=_texts(options.gold or [], gold=True),
+            gold=_texts(options.gold or [], langs, gold=True),
             workers=options.workers,
             say=lambda line: print(line, file=sys.stderr, flush=True),
         )
@@ -57,11 +60,11 @@ def _positive(text: str) -> int:
     return number
 
 
-def _texts(prefixes: list[str], *, gold: bool = False) -> tuple[ParallelFiles, ...]:
+def _texts(prefixes: list[str], langs: tuple[str, str], *, gold: bool = False) -> tuple[ParallelFiles, ...]:
     found: dict[str, ParallelFiles] = {}
     for prefix in prefixes:
         path = Path(prefix)
-        src, ref, links = (path.parent / f"{path.name}.{end}" for end in ("fr", "en", "align"))
+        src, ref, links = (path.parent / f"{path.name}.{end}" for end in (*langs, "align"))
         text = ParallelFiles("-".join(path.parts[-2:]), src, ref, links if gold else None)
         for file in (src, ref, *([links] if gold else [])):
             if not file.is_file():
@@ -72,13 +75,11 @@ def _texts(prefixes: list[str], *, gold: bool = False) -> tuple[ParallelFiles, .
     return tuple(found.values())
 
 
-def _own_test(data: Path) -> ParallelFiles:
+def _own_test(directory: DataDirectory) -> ParallelFiles:
     """The test set of the data directory."""
-    from nmt.dataset import DataDirectory
-
-    directory = DataDirectory.open(data)
     directory.text("test")  # is there, and whole
-    return ParallelFiles("test", data / f"test.{directory.source_lang}", data / f"test.{directory.target_lang}")
+    src, ref = (directory.path / f"test.{lang}" for lang in (directory.source_lang, directory.target_lang))
+    return ParallelFiles("test", src, ref)
 
 
 if __name__ == "__main__":
