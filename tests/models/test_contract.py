@@ -70,6 +70,36 @@ def test_what_transformer_layers_add_to_is_in_bf16(name: str, src: Tensor, tgt_i
     assert set(seen) == {torch.bfloat16}
 
 
+@pytest.fixture
+def dropped(model: Seq2Seq) -> list[int]:
+    """How many activations went through dropout, a call each."""
+    seen: list[int] = []
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.register_forward_hook(lambda _, args, __: seen.append(args[0].numel()))
+    return seen
+
+
+def test_forward_drops_out_what_steps_do(model: Seq2Seq, dropped: list[int], src: Tensor, tgt_in: Tensor) -> None:
+    with torch.no_grad():
+        model(src, src != PAD, tgt_in)
+        at_once = sum(dropped)
+        dropped.clear()
+        unroll(model, src, src != PAD, tgt_in)
+    assert sum(dropped) == at_once > 0
+
+
+@pytest.mark.parametrize("model", ["transformer"], indirect=True)
+def test_embeddings_and_what_every_sublayer_gives_are_dropped_out(
+    model: Seq2Seq, dropped: list[int], src: Tensor, tgt_in: Tensor
+) -> None:
+    """Vaswani et al. 2017, section 5.4."""
+    with torch.no_grad():
+        model(src, src != PAD, tgt_in)
+    size = CONFIGS["transformer"].model_size
+    assert dropped == [src.numel() * size] * (1 + 2 * 2) + [tgt_in.numel() * size] * (1 + 2 * 3)
+
+
 def test_reorder_commutes_with_step(model: Seq2Seq, src: Tensor) -> None:
     """With beams of 2, dropped and swapped sentences, and repeated rows."""
     with torch.no_grad():

@@ -20,10 +20,13 @@ from nmt.checkpoint import load_model
 from nmt.config import DecodingOptions, RunConfig
 from nmt.dataset import DataDirectory
 from nmt.errors import DataError, DeviceError, ModelError, NMTError, UsageError
+from nmt.models.factory import build_model
 from nmt.settings import resolve
 from nmt.training import state as state_module
 from nmt.training import step as step_module
 from nmt.training.identity import find_place, place_of
+from nmt.training.progress import Candidate, Progress
+from nmt.training.schedule import learning_rate
 from nmt.training.state import RunDirectory
 from nmt.training.trainer import MAX_SKIPPED_IN_A_ROW, Outcome, Trainer
 from tests.canary import pickled_canary
@@ -399,6 +402,33 @@ def test_settings_of_a_resumed_run_are_remembered(data: DataDirectory, tmp_path:
     train(data, tmp_path / "run", config("transformer", "max_updates=14"), resume=True, stop_at=5)
     stored = json.loads((tmp_path / "run" / "training" / "run.json").read_text(encoding="utf-8"))
     assert stored["config"]["training"]["max_updates"] == 14
+
+
+def test_the_best_candidates_are_kept_best_first_and_the_earlier_of_equals(tmp_path: Path) -> None:
+    run, progress = RunDirectory(tmp_path), Progress()
+    model = build_model(config().model, 9, 9, joint=True)
+    kept = []
+    with run.lock():
+        for update, bleu in enumerate([1.0, 3.0, 2.0, 3.0], 1):
+            best = run.keep_candidate(progress, Candidate(update, bleu), model, most=2)
+            kept.append((best, [candidate.update for candidate in progress.candidates]))
+    assert kept == [(True, [1]), (True, [2, 1]), (False, [2, 3]), (False, [2, 4])]
+
+
+def test_the_rate_of_an_update_is_that_of_its_number(data: DataDirectory, tmp_path: Path) -> None:
+    train(data, tmp_path, config("transformer", "warmup_updates=5", "log_every=1"))
+    options = config("transformer", "warmup_updates=5").training
+    expected = [
+        learning_rate(
+            update,
+            peak=options.lr,
+            schedule=options.schedule,
+            warmup_updates=options.warmup_updates,
+            max_updates=options.max_updates,
+        )
+        for update in range(1, 13)
+    ]
+    assert [record["lr"] for record in log(tmp_path) if "lr" in record] == pytest.approx(expected)
 
 
 def test_a_candidate_that_is_damaged_is_left_out_of_the_average(data: DataDirectory, tmp_path: Path) -> None:
