@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from nmt.cli import console
+from nmt.cli.streams import check_output, refuse_stdin_twice
 from nmt.config import LARGEST_BEAM
 from nmt.errors import DataError, UsageError
-from nmt.files import require_folder
 
 if TYPE_CHECKING:
     from nmt.alignment import Matrix, Symmetrisation
@@ -103,8 +103,10 @@ def attend(
     if (gold is not None or symmetrise is not None) and (ref is None or out is not None):
         name = "--gold" if gold is not None else "--symmetrise"
         raise UsageError(f"{name} needs --src and --ref, and no -o")
+    inputs = [path for path in (src, ref) if path is not None]
+    refuse_stdin_twice([*inputs, gold], "--src, --ref and --gold")
     if out is not None:
-        require_folder(out, f"cannot write {out}")
+        check_output("--output", out, inputs)
     if reverse is not None and symmetrise is None:
         raise UsageError("--reverse needs --symmetrise")
     if src is not None and subwords and out is None:
@@ -135,21 +137,30 @@ def attend(
         return
     if src is not None:
         sources, targets = _read(src, ref)
+        if out is not None and not page:
+            for number in range(1, len(sources) + 1):
+                check_output("--output", _numbered(out, number), inputs)
     else:
         assert sentence is not None
         sources, targets = [_only_line() if sentence == "-" else sentence], [target]
-    shown = _attended(loaded, sources, targets, beam or 5, drawn=out is not None)
+    printing = out is None or (json_output and not page)
+    shown = _attended(loaded, sources, targets, beam or 5, drawn=out is not None, printing=printing)
     if out is not None and page:
         kept = _write_page(out, sources, shown, several=src is not None)
         shown = iter(kept[:1] if json_output else ())
     for number, pair in shown:
         matrix = _Matrix(pair, pair.alignment(layer, head), subwords=subwords)
         if out is not None and not page:
-            matrix.draw(out if src is None else out.with_stem(f"{out.stem}-{number}"))
+            matrix.draw(out if src is None else _numbered(out, number))
         if json_output:
             matrix.print_json()
         elif out is None:
             matrix.print()
+
+
+def _numbered(out: Path, number: int) -> Path:
+    """The picture of a line."""
+    return out.with_stem(f"{out.stem}-{number}")
 
 
 def _read(src: Path, ref: Path | None) -> tuple[list[str], list[str | None]]:
@@ -164,14 +175,20 @@ def _read(src: Path, ref: Path | None) -> tuple[list[str], list[str | None]]:
 
 
 def _attended(
-    loaded: "LoadedModel", sources: Sequence[str], targets: Sequence[str | None], beam: int, *, drawn: bool
+    loaded: "LoadedModel",
+    sources: Sequence[str],
+    targets: Sequence[str | None],
+    beam: int,
+    *,
+    drawn: bool,
+    printing: bool,
 ) -> "Iterator[tuple[int, AttendedPair]]":
     """Line number and pair, one after the other; of several lines, blank ones are left out."""
     from nmt.attending import LONGEST, READABLE, BlankError, attend_pair
 
     longest = READABLE if drawn else LONGEST
     several, found = len(sources) > 1, False
-    with console.progress_bar("attending") as show:
+    with console.progress_bar("attending", printing=printing) as show:
         for number, (source, target) in enumerate(zip(sources, targets, strict=True), 1):
             try:
                 yield number, attend_pair(loaded, source, target, beam_size=beam, longest=longest)

@@ -107,7 +107,7 @@ class Pairs:
         console.table(rows, right=frozenset({1, 2, 3, 4}))
 
     def _each(self) -> Iterator[_Seen | None]:
-        with console.progress_bar("attending") as show:
+        with console.progress_bar("attending", printing=True) as show:
             for number, (source, target) in enumerate(zip(self.sources, self.targets, strict=True), 1):
                 try:
                     yield self._attend(source, target)

@@ -10,6 +10,7 @@ import typer
 from nmt.cli import console
 from nmt.cli.engine import EngineChoice, load_translator
 from nmt.cli.eval import Where
+from nmt.cli.streams import check_output, refuse_stdin_twice
 from nmt.config import LARGEST_BEAM
 from nmt.errors import DataError, UsageError
 
@@ -61,6 +62,9 @@ def compare(
         raise UsageError("--ref is for one test set")
     specs: Sequence[str | None] = test or [None]
     places = [Where(src=src, ref=refs, test=spec, data=data, split=split) for spec in specs]
+    refuse_stdin_twice([src, *refs], "--src and --ref")
+    if report is not None:
+        check_output("--report", report, [*refs, *([src] if src else []), *(f for p in places for f in p.test_files())])
     directions = [read_manifest(model)["direction"] for model in models]
     for model, direction in zip(models, directions, strict=True):
         if direction != directions[0]:

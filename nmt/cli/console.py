@@ -109,15 +109,18 @@ def wants_progress() -> bool:
 
 
 @contextlib.contextmanager
-def progress_bar(label: str) -> Iterator[Callable[[int, int], object] | None]:
-    """A bar on stderr, moved by calling what is yielded with (done, total); `None` where none is wanted."""
-    if not wants_progress():
+def progress_bar(label: str, *, printing: bool = False) -> Iterator[Callable[[int, int], object] | None]:
+    """A bar on stderr, moved by calling what is yielded with (done, total); `None` where none is wanted.
+
+    With `printing`, results go to stdout in the block: where that is a terminal too, they are progress enough.
+    """
+    if not wants_progress() or (printing and sys.stdout.isatty()):
         yield None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=progress_console(), transient=True) as progress:
+    with Progress(*columns, console=progress_console(), transient=True, redirect_stdout=False) as progress:
         task = progress.add_task(visible(label).replace("[", "\\["), total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 

@@ -11,10 +11,9 @@ import typer
 import nmt
 from nmt.cli import console
 from nmt.cli.engine import EngineChoice, load_translator
-from nmt.cli.streams import STDIN
+from nmt.cli.streams import check_output, refuse_stdin_twice
 from nmt.config import LARGEST_BEAM
 from nmt.errors import DataError, UsageError
-from nmt.files import require_folder
 
 if TYPE_CHECKING:
     from nmt.evaluation import Evaluation
@@ -90,11 +89,10 @@ def evaluate(
 
         check_report_path(report)
     where = Where(src=src, ref=tuple(ref or ()), test=test, data=data, split=split)
-    if sum(path == STDIN for path in (src, hyp, *where.ref)) > 1:
-        raise UsageError("standard input can be only one of --src, --ref and --hyp")
+    refuse_stdin_twice([src, hyp, *where.ref], "--src, --ref and --hyp")
     for option, output in (("--save-hyp", save_hyp), ("--report", report)):
         if output is not None:
-            _check_output(option, output, [path for path in (src, hyp, *where.ref, *where.test_files()) if path])
+            check_output(option, output, [path for path in (src, hyp, *where.ref, *where.test_files()) if path])
     search: dict[str, Any] = {
         "--model": model,
         "--beam": beam,
@@ -216,18 +214,6 @@ class _Done:
             facts.append(("Engine", f"{self.decoding['engine']}, {self.decoding['precision']}"))
         facts.append(("Made with", f"nmt {nmt.__version__}"))
         return Report(title=f"{subject} on {evaluation.test_name}", facts=tuple(facts), evaluation=evaluation)
-
-
-def _check_output(option: str, path: Path, inputs: list[Path]) -> None:
-    """Raise `UsageError` unless `path` can take results; asked before the work, not after it."""
-    name = f"{option} {console.visible(str(path))}"
-    if path.is_dir():
-        raise UsageError(f"{name} is a directory, not a file")
-    require_folder(path, name)
-    if path.exists() and not path.is_file():
-        raise UsageError(f"{name} is no plain file")
-    if path.exists() and any(other.is_file() and other.samefile(path) for other in inputs):
-        raise UsageError(f"{name} is an input: choose another name for the output")
 
 
 def _refuse_with_hyp(search: dict[str, Any]) -> None:

@@ -356,3 +356,21 @@ def _write_whole(descriptor: int, piece: bytes) -> None:
     finally:
         if signals:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def check_output(option: str, path: Path, inputs: Sequence[Path]) -> None:
+    """Raise `UsageError` unless `path` can take results; asked before the work, not after it."""
+    name = f"{option} {visible(str(path))}"
+    if path.is_dir():
+        raise UsageError(f"{name} is a directory, not a file")
+    require_folder(path, name)
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{name} is no plain file")
+    if path.exists() and any(other.is_file() and other.samefile(path) for other in inputs):
+        raise UsageError(f"{name} is an input: choose another name for the output")
+
+
+def refuse_stdin_twice(inputs: Iterable[Path | None], options: str) -> None:
+    """Raise `UsageError` where more than one of the inputs, those of `options`, is standard input."""
+    if sum(path == STDIN for path in inputs) > 1:
+        raise UsageError(f"standard input can be only one of {options}")

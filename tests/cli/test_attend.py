@@ -1,7 +1,12 @@
+import fcntl
 import io
 import json
+import os
 import re
+import struct
+import subprocess
 import sys
+import termios
 
 import pytest
 from rich.cells import cell_len
@@ -108,6 +113,26 @@ def test_links_of_a_file(nmt, model, corpus):
     assert [len(line.split()) for line in lines] == [2, 0, 3, 0]
 
 
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals")
+def test_links_go_to_a_file_while_the_bar_is_on_the_terminal(model, corpus):
+    files = ["--src", corpus / "text.fr", "--ref", corpus / "text.en"]
+    command = [sys.executable, "-m", "nmt", "attend", "-m", model, *files]
+    quiet = subprocess.run([*command, "-q"], capture_output=True, check=True)
+    leader, terminal = os.openpty()
+    try:
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        environment = {**os.environ, "TERM": "xterm"}
+        loud = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, check=True, env=environment)
+        shown = os.read(leader, 1 << 16)
+    finally:
+        os.close(leader)
+        os.close(terminal)
+    assert loud.stdout == quiet.stdout
+    assert loud.stdout.count(b"\n") == 3
+    assert b"attending" in shown
+    assert b"0-0" not in shown
+
+
 def parsed(line):
     return {tuple(map(int, item.split("-"))) for item in line.split()}
 
@@ -157,11 +182,20 @@ def test_error_rates_by_layer_and_head_beside_a_diagonal(nmt, model, corpus):
         (["La gare.", "--layer", "7"], "--layer 7: this model has layers 0 to 0", 2),
         (["La gare.", "-o", "map.bmp"], "the name must end in .html, .png, .svg, .pdf", 2),
         (["  "], "the sentence is blank", 3),
+        (["La gare.", "-o", "folder.png"], "--output folder.png is a directory", 2),
+        (["--src", "page.html", "-o", "page.html"], "--output page.html is an input", 2),
+        (["--src", "map-2.png", "-o", "map.png"], "--output map-2.png is an input", 2),
+        (["--src", "-", "--ref", "-"], "standard input can be only one of --src, --ref and --gold", 2),
     ],
 )
 def test_what_cannot_be_is_one_line(nmt, model, corpus, monkeypatch, options, message, code):
     monkeypatch.chdir(corpus)
+    (corpus / "folder.png").mkdir()
+    for name in ("page.html", "map-2.png"):
+        (corpus / name).write_bytes((corpus / "text.fr").read_bytes())
     result = nmt("attend", "-m", model, *options)
+    assert (corpus / "page.html").read_bytes() == (corpus / "map-2.png").read_bytes()
+    assert not (corpus / "map-1.png").exists()
     assert (result.code, result.out) == (code, "")
     assert message in result.err
     assert result.err.count("\n") == 1

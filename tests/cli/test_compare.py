@@ -5,6 +5,11 @@ import pytest
 from tests.tiny import tiny_model
 
 
+def linked(path, target):
+    path.symlink_to(target)
+    return path
+
+
 @pytest.fixture
 def models(tmp_path):
     facts = {"training": {"seconds": 60.0, "target_tokens": 6000}}
@@ -53,6 +58,7 @@ def test_equal_names_are_told_apart(nmt, models, text, tmp_path):
             3,
         ),
         (lambda models, tmp: [*models, "--report", "x.pdf"], "must end in .md or .html", 2),
+        (lambda models, tmp: [*models, "--report", linked(tmp / "x.md", tmp / "test.tsv")], "x.md is an input", 2),
     ],
 )
 def test_what_cannot_be_is_one_line(nmt, models, text, tmp_path, change, message, code):
