@@ -8,9 +8,11 @@ import typer
 from nmt.cli import console
 from nmt.config import LARGEST_BEAM
 from nmt.errors import UsageError, did_you_mean
+from nmt.files import spare_name
 
 if TYPE_CHECKING:
     from nmt.evaluation import Evaluation
+    from nmt.testset import TestSet
 
 FORMATS = ("ctranslate2",)
 
@@ -27,7 +29,12 @@ def export(
         Path | None,
         typer.Option(metavar="DATA", help="Produce only pieces that the training targets of this data directory have."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Replace an earlier export; anything else in its place is kept as ctranslate2.old."
+        ),
+    ] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="Translate a test set with both engines and compare.")
     ] = False,
@@ -50,7 +57,7 @@ def export(
     model was trained on, is faster too: it leaves out the pieces that never occur in the training targets, so that
     scores are relative to the remaining ones. --verify says what they cost.
     """
-    from nmt.engines.ct2 import read_export
+    from nmt.engines.ct2 import FOLDER, read_export
     from nmt.engines.export import export_ctranslate2
     from nmt.resources import default_model
 
@@ -59,7 +66,10 @@ def export(
     if not verify and (test is not None or beam is not None):
         raise UsageError("--test and --beam belong to --verify")
     path = model or default_model()
+    test_set = _test_set(path, test or "sample") if verify else None
+    kept_as = spare_name(path / FOLDER)
     folder = export_ctranslate2(path, quantization=quantization, shortlist=shortlist, replace=force)
+    console.warn_if_kept(folder, kept_as)
     size = sum(file.stat().st_size for file in folder.iterdir())
     written = read_export(path) or {}
     document: dict[str, Any] = {
@@ -71,24 +81,29 @@ def export(
     }
     what = quantization if shortlist is None else f"{quantization}, {written['target_pieces']:,} target pieces"
     console.note(f"{folder}: {what}, {size / 1e6:.1f} MB")
-    if verify:
-        document["verification"] = _verify(path, test or "sample", beam or 5)
+    if test_set is not None:
+        document["verification"] = _verify(path, test_set, beam or 5)
     if json_output:
         console.print_json(document)
     elif verify:
         _print(document["verification"], what)
 
 
-def _verify(path: Path, spec: str, beam: int) -> dict[str, Any]:
-    """Scores by both engines, and how many translations are the same."""
-    from nmt.cli.engine import EngineChoice, load_translator
-    from nmt.config import DecodingOptions
-    from nmt.evaluation import translate_and_evaluate
+def _test_set(path: Path, spec: str) -> "TestSet":
+    """What to translate for `--verify`: read before anything is written."""
     from nmt.manifest import read_manifest
     from nmt.testset import read_corpus
 
     direction = read_manifest(path)["direction"]
-    test_set = read_corpus(spec, source_lang=direction["source"], target_lang=direction["target"])
+    return read_corpus(spec, source_lang=direction["source"], target_lang=direction["target"])
+
+
+def _verify(path: Path, test_set: "TestSet", beam: int) -> dict[str, Any]:
+    """Scores by both engines, and how many translations are the same."""
+    from nmt.cli.engine import EngineChoice, load_translator
+    from nmt.config import DecodingOptions
+    from nmt.evaluation import translate_and_evaluate
+
     options = DecodingOptions(beam_size=beam)
     found: dict[str, Evaluation] = {}
     texts: dict[str, list[str]] = {}

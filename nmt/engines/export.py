@@ -75,7 +75,7 @@ def export_ctranslate2(
         kept = _target_pieces(shortlist, tokenizers, manifest["direction"])
     spec = _specification(library, config, weights, tokenizers, kept)
     spec.optimize(quantization=quantization)
-    with atomic_directory(folder, replace=replace) as temporary:
+    with atomic_directory(folder, replace=replace, keep=not (folder / EXPORT).is_file()) as temporary:
         spec.save(str(temporary))
         names = sorted(path.name for path in temporary.iterdir())
         write_json(

@@ -42,6 +42,27 @@ def test_verification_compares_the_engines(nmt, path, tmp_path):
     assert "same translations  2 of 2" in nmt(*command, "--force").out
 
 
+@pytest.mark.parametrize("options", [["--test", "nowhere"], []])
+def test_nothing_is_exported_where_there_is_nothing_to_verify_with(nmt, path, options):
+    if not options:
+        tiny_model(path, facts={"direction": {"source": "de", "target": "en"}})
+    result = nmt("export", "-m", path, "--verify", *options)
+    assert result.code == (3 if options else 2)
+    assert not (path / FOLDER).exists()
+
+
+def test_what_is_no_export_is_kept(nmt, path):
+    (path / FOLDER).mkdir()
+    (path / FOLDER / "notes").write_text("mine")
+    assert nmt("export", "-m", path).code == 2
+    result = nmt("export", "-m", path, "--force")
+    assert result.code == 0
+    assert f"that is now {path / FOLDER}.old" in result.err
+    assert (path / f"{FOLDER}.old" / "notes").read_text() == "mine"
+    assert nmt("export", "-m", path, "--force").code == 0
+    assert not (path / f"{FOLDER}.old2").exists()
+
+
 def test_an_export_of_other_weights_is_passed_over(nmt, path, tmp_path):
     nmt("export", "-m", path)
     tiny_model(path, seed=2)
