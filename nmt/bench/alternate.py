@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import nmt
-from nmt.errors import NMTError
+from nmt.errors import NMTError, UsageError
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ def alternate(
 
     Raises:
         NMTError: a run failed; with its last line and its exit code.
+        UsageError: a run measured nothing, or more than one thing.
     """
     documents: list[list[dict[str, Any]]] = [[] for _ in contenders]
     for number in range(rounds):
@@ -73,5 +74,10 @@ def _run(contender: Contender) -> dict[str, Any]:
         error = NMTError(f"{contender.label}: {last.removeprefix('nmt: error: ')}")
         error.exit_code = done.returncode
         raise error
-    document: dict[str, Any] = json.loads(done.stdout)
+    try:
+        document: dict[str, Any] = json.loads(done.stdout)
+    except ValueError as error:
+        raise UsageError(f"{contender.label}: that prints no measurement") from error
+    if document.get("kind") in ("sweep", "comparison"):
+        raise UsageError(f"{contender.label}: that is a {document['kind']} by itself")
     return document

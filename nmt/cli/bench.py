@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from nmt.cli import console
+from nmt.cli.streams import STDIN, check_output
 from nmt.config import LARGEST_BEAM
 from nmt.errors import DataError, UsageError, did_you_mean
 
@@ -175,6 +176,10 @@ def translate(
     for option, value in (("--model", model), ("--batch-tokens", batch_tokens), ("--length", length)):
         arguments.add_option(option, value)
     driver = _Driver(arguments, TRANSLATION_SWEEPS, sweep, plot, against, checkout, rounds, json_output)
+    if file is not None and driver.runs_several and (file == STDIN or (file.exists() and not file.is_file())):
+        raise UsageError(f"{file} can be read once only: a sweep or a comparison needs a plain file")
+    if plot is not None and file is not None:
+        check_output("--plot", plot, [file])
 
     def measure() -> tuple[dict[str, Any], list[tuple[str, str]]]:
         from nmt.bench.translation import as_long_as_the_source, bench_translation, lines_of_length, translation_rows
@@ -182,7 +187,7 @@ def translate(
         from nmt.config import DecodingOptions
         from nmt.resources import default_model
 
-        lines = _lines(file)
+        lines = _lines(file, model or default_model())
         if length is not None:
             lines = lines_of_length(lines, length)
         options = DecodingOptions(beam_size=beam)
@@ -197,14 +202,19 @@ def translate(
     driver.run(measure, "lines_per_second", "lines/s")
 
 
-def _lines(file: Path | None) -> list[str]:
+def _lines(file: Path | None, model: Path) -> list[str]:
+    """Those of a file, or of the sample in the language that the model reads."""
     from nmt.lines import read_text_lines
+    from nmt.manifest import read_manifest
     from nmt.testset import read_corpus
 
     if file is not None:
         lines = read_text_lines(file)
     else:
-        lines = list(read_corpus("sample", source_lang="fr", target_lang="en").sources or ())
+        source, target = (read_manifest(model)["direction"][side] for side in ("source", "target"))
+        if {source, target} != {"fr", "en"}:
+            raise UsageError(f"{model} translates {source} to {target}, the sample is in fr and en: name a FILE")
+        lines = list(read_corpus("sample", source_lang=source, target_lang=target).sources or ())
     if not any(line.strip() for line in lines):
         raise DataError(f"{file} holds no text")
     return lines
@@ -260,11 +270,16 @@ class _Driver:
         self.arguments, self.sweeps, self.sweep, self.plot = list(arguments), sweeps, sweep, plot
         self.against, self.checkout, self.rounds, self.json_output = against, checkout, rounds or 3, json_output
 
+    @property
+    def runs_several(self) -> bool:
+        """Whether it starts processes, each of which reads what there is to read."""
+        return self.sweep is not None or self.against is not None or self.checkout is not None
+
     def run(self, measure: Callable[[], tuple[dict[str, Any], list[tuple[str, str]]]], key: str, unit: str) -> None:
         """Do what was asked for and print it; `key` is the figure that is compared."""
         if self.sweep is not None:
             self._print_sweep(self.sweeps[self.sweep], key, unit)
-        elif self.against is not None or self.checkout is not None:
+        elif self.runs_several:
             self._print_comparison(key, unit)
         else:
             document, rows = measure()

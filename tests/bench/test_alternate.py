@@ -6,7 +6,7 @@ import pytest
 
 from nmt.bench import alternate as module
 from nmt.bench.alternate import Contender, alternate
-from nmt.errors import NMTError
+from nmt.errors import NMTError, UsageError
 
 
 @pytest.fixture
@@ -51,3 +51,14 @@ def test_a_run_that_fails_is_named_with_its_reason(monkeypatch):
 def test_the_interpreter_is_this_one(runs):
     alternate([Contender("one", ("a",))], rounds=1)
     assert runs[0][0] == sys.executable
+
+
+@pytest.mark.parametrize(
+    ("printed", "message"),
+    [("usage: nmt", "prints no measurement"), ('{"kind": "sweep"}', "is a sweep by itself")],
+)
+def test_what_is_no_measurement_is_a_usage_error(monkeypatch, printed, message):
+    done = SimpleNamespace(returncode=0, stdout=printed, stderr="")
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: done)
+    with pytest.raises(UsageError, match=f"one: that {message}"):
+        alternate([Contender("one", ())], rounds=1)

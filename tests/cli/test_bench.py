@@ -1,10 +1,12 @@
 import itertools
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from nmt.bench import alternate
 from nmt.bench.translation import TRANSLATION_PARTS, lines_of_length
+from tests.tiny import tiny_model
 
 pytestmark = pytest.mark.usefixtures("quick")
 TRAIN = ["bench", "train", "--preset", "tiny", "--updates", "2", "--warmup", "1", "--precision", "fp32"]
@@ -85,9 +87,33 @@ def test_a_comparison_gives_the_ratio_of_medians(nmt, answers):
         (["train", "--against", "'"], "No closing quotation"),
         (["translate", "--sweep", "beam", "--plot", "/nowhere/x.png"], "there is no folder"),
         (["train", "data", "--vocab", "100"], "leave DATA out"),
+        (["translate", "-", "--sweep", "beam"], "- can be read once only"),
+        (["translate", "/dev/null", "--against", "--beam 1"], "/dev/null can be read once only"),
     ],
 )
 def test_impossible_requests_are_refused(nmt, options, message):
     result = nmt("bench", *options)
     assert result.code == 2
     assert message in result.err
+
+
+def test_a_plot_does_not_replace_the_text(nmt, tmp_path):
+    (tmp_path / "x.png").write_text("La gare.\n")
+    result = nmt("bench", "translate", tmp_path / "x.png", "--sweep", "beam", "--plot", tmp_path / "x.png")
+    assert (result.code, "is an input" in result.err) == (2, True)
+
+
+@pytest.mark.parametrize(("source", "target", "read"), [("en", "fr", "sources in en"), ("de", "en", None)])
+def test_the_sample_is_read_in_the_language_of_the_model(nmt, tmp_path, monkeypatch, source, target, read):
+    seen = []
+
+    def corpus(spec, *, source_lang, target_lang):
+        seen.append(f"sources in {source_lang}")
+        return SimpleNamespace(sources=["the station"])
+
+    monkeypatch.setattr("nmt.testset.read_corpus", corpus)
+    model = tiny_model(tmp_path / "model", facts={"direction": {"source": source, "target": target}})
+    result = nmt("bench", "translate", "-m", model, "--beam", "1", "--engine", "torch")
+    assert seen == ([read] if read else [])
+    assert result.code == (0 if read else 2)
+    assert read or "translates de to en, the sample is in fr and en: name a FILE" in result.err
