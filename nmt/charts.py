@@ -175,6 +175,8 @@ def line_chart(title: str, places: Sequence[str], curves: Sequence[Curve], *, be
 
 _CELL: Final = 15
 _LETTER: Final = 6.2
+_WIDEST: Final = 1.6
+"""Of the letters m, w and capitals, to the others."""
 """Points a letter is wide, about."""
 FAINTEST: Final = 0.02
 
@@ -182,8 +184,7 @@ FAINTEST: Final = 0.02
 def heat_map(title: str, columns: Sequence[str], rows: Sequence[str], weights: Sequence[Sequence[float]]) -> str:
     """Weights from 0 to 1 of each row over the columns, the darker the more; those under 2 % are left blank."""
     columns, rows = [_cut(word) for word in columns], [_cut(word) for word in rows]
-    left = max((len(word) for word in rows), default=1) * _LETTER + 10
-    top = max((len(word) for word in columns), default=1) * _LETTER + 10
+    left, top = (max(map(_width, words), default=_LETTER) + 10 for words in (rows, columns))
     width, height = left + _CELL * len(columns) + 2, top + _CELL * len(rows) + 2
     parts = []
     for j, word in enumerate(columns):
@@ -201,6 +202,11 @@ def heat_map(title: str, columns: Sequence[str], rows: Sequence[str], weights: S
     inner, size = "\n".join(parts), f'width="{width:.0f}" height="{height:.0f}"'
     label = f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(title)}"'
     return f'<svg class="heat" {size} {label}>\n{inner}\n</svg>\n'
+
+
+def _width(word: str) -> float:
+    """Room for a word, in pixels."""
+    return _LETTER * sum(_WIDEST if letter in "mwœæ@%—" or letter.isupper() else 1.0 for letter in word)
 
 
 def _cut(word: str) -> str:

@@ -1,6 +1,7 @@
 """Figures of plain numbers and strings, as PNG, SVG or PDF, through matplotlib (the extra `plot`)."""
 
 import importlib.util
+import logging
 import warnings
 from collections.abc import Sequence, Set
 from pathlib import Path
@@ -35,6 +36,7 @@ def new_figure(width: float, height: float) -> tuple[Any, Any]:
     """A figure of so many inches and its axes, drawn without a display."""
     from matplotlib.figure import Figure
 
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it tells of weights that a font has not
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     return figure, figure.add_subplot()
 
@@ -52,6 +54,8 @@ def save_figure(figure: Any, path: Path) -> None:
 
 def line_plot(path: Path, lines: Sequence[Line], *, x_label: str, y_label: str, log: bool = False) -> None:
     """Curves with a mark at every value; `log` for axes on which a doubling is always as wide."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
     figure, axes = new_figure(6.4, 4.0)
     for line in lines:
         axes.plot(line.x, line.y, marker="o", markersize=4, linewidth=1.6, label=line.label)
@@ -60,6 +64,10 @@ def line_plot(path: Path, lines: Sequence[Line], *, x_label: str, y_label: str, 
         axes.set_yscale("log", base=2)
         ticks = sorted({value for line in lines for value in line.x})
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        values = [value for line in lines for value in line.y]
+        wide = max(values) >= 8 * min(values)  # where it is not, there may be no power of two
+        axes.yaxis.set_major_locator(LogLocator(2) if wide else MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     else:
         axes.set_ylim(bottom=0)

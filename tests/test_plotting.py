@@ -1,11 +1,12 @@
 """What a picture of attention shows, read from the figure and from the pixels."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nmt.plotting import heat_map, heat_map_figure
+from nmt.plotting import Line, heat_map, heat_map_figure, line_plot
 
 pytest.importorskip("matplotlib")
 
@@ -41,3 +42,11 @@ def test_the_pixels_are_as_bright_as_the_weights(tmp_path: Path) -> None:
     middle = (rows.min() + rows.max()) / 2, (columns.min() + columns.max()) / 2
     upper = rows < middle[0] - 4
     assert columns[upper].mean() > middle[1] > columns[rows > middle[0] + 4].mean()
+
+
+@pytest.mark.parametrize("rates", [[652.0, 700.0, 790.0], [20.0, 300.0, 2600.0], [5.0, 5.0, 5.0]])
+def test_an_axis_has_numbers_whatever_its_range(rates: list[float], tmp_path: Path) -> None:
+    line_plot(tmp_path / "a.svg", [Line("x", [1.0, 2.0, 4.0], rates)], x_label="beam", y_label="lines/s", log=True)
+    numbers = re.findall(r"<!-- ([\d.]+) -->", (tmp_path / "a.svg").read_text())
+    assert numbers[:3] == ["1", "2", "4"]
+    assert len(numbers) >= 3 + 1

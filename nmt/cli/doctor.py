@@ -9,7 +9,17 @@ import typer
 from nmt.cli import console
 from nmt.errors import ModelError, UsageError
 
-REQUIRED: Final = ("numpy", "torch", "safetensors", "sentencepiece", "sacrebleu", "typer", "rich")
+REQUIRED: Final = (
+    "numpy",
+    "torch",
+    "safetensors",
+    "sentencepiece",
+    "sacrebleu",
+    "typer",
+    "rich",
+    "datasets",
+    "jaxtyping",
+)
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+).*?extra\s*==\s*['\"](?P<extra>[\w-]+)['\"]")
 _MATRIX: Final = 768
 

@@ -1,6 +1,7 @@
 """CTranslate2 (https://github.com/OpenNMT/CTranslate2), for Transformers that were exported to it. Loads no torch."""
 
 import importlib.util
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -59,6 +60,7 @@ def import_ctranslate2() -> Any:
     finally:
         if hide:
             del sys.modules["torch"]
+    ctranslate2.set_log_level(logging.ERROR)  # it would tell at every start which type stands in for another
     return ctranslate2
 
 
