@@ -7,10 +7,11 @@ import contextlib
 import json
 import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -112,9 +113,10 @@ def wants_progress() -> bool:
 def progress_bar(label: str, *, printing: bool = False) -> Iterator[Callable[[int, int], object] | None]:
     """A bar on stderr, moved by calling what is yielded with (done, total); `None` where none is wanted.
 
-    With `printing`, results go to stdout in the block: where that is a terminal too, they are progress enough.
+    With `printing`, results go to stdout in the block: unless that is a file, they are progress enough, and a pipe may
+    lead to the terminal as well.
     """
-    if not wants_progress() or (printing and sys.stdout.isatty()):
+    if not wants_progress() or (printing and not _is_file(sys.stdout)):
         yield None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -123,6 +125,14 @@ def progress_bar(label: str, *, printing: bool = False) -> Iterator[Callable[[in
     with Progress(*columns, console=progress_console(), transient=True, redirect_stdout=False) as progress:
         task = progress.add_task(visible(label).replace("[", "\\["), total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _is_file(stream: TextIO) -> bool:
+    """Whether it leads to a file on a disk."""
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):  # it is closed, or has no descriptor
+        return False
 
 
 def progress_console() -> "Console":
