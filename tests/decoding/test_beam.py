@@ -176,6 +176,20 @@ def test_an_ended_hypothesis_gives_its_place_to_the_next_best() -> None:
     assert found.tokens == (5, EOS)
 
 
+def test_a_beam_of_k_looks_at_2k_candidates() -> None:
+    """At the second step EOS is the best of both prefixes: what lives on is the third and the fourth candidate."""
+    table = {
+        (): [0, 0, 0, 0, 0.5, 0.5],
+        (4,): [0, 0, 0, 0.4, 0.34, 0.26],
+        (5,): [0, 0, 0, 0.4, 0.33, 0.27],
+        (5, 4): [0, 0, 0, 0.99, 0.005, 0.005],
+    }
+    model = TableModel(lambda prefix, _: table.get(prefix, [0, 0, 0, 0.1, 0.45, 0.45]), uniform)
+    chosen = options(beam_size=2, length_penalty=3.0, max_length_ratio=0.0, max_length_extra=5)
+    [[found]] = beam_search(model, *pad([4]), chosen)
+    assert found.tokens == (5, 4, EOS)
+
+
 def test_only_the_best_k_candidates_can_end() -> None:
     """EOS is the third candidate for a beam of two at first, and the first one later."""
     model = TableModel(
