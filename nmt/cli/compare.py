@@ -15,6 +15,8 @@ from nmt.config import LARGEST_BEAM
 from nmt.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    import torch
+
     from nmt.comparison import System
     from nmt.config import DecodingOptions
     from nmt.testset import TestSet
@@ -56,6 +58,7 @@ def compare(
     from nmt.comparison import compare as bring_together
     from nmt.config import DecodingOptions
     from nmt.manifest import read_manifest
+    from nmt.nn.device import select_device
 
     refs = tuple(ref or ())
     if refs and len(test or []) > 1:
@@ -75,12 +78,12 @@ def compare(
     choice = EngineChoice(engine=engine, device=device)
     options = DecodingOptions(beam_size=beam)
     names = _names(models)
-    found = [_evaluate(model, name, tests, options, choice) for model, name in zip(models, names, strict=True)]
+    held = _held(select_device(device))  # what earlier models leave behind is not counted to later ones
+    found = [_evaluate(model, name, tests, options, choice, held) for model, name in zip(models, names, strict=True)]
     comparisons = [bring_together(test, systems) for test, systems in zip(tests, zip(*found, strict=True), strict=True)]
     if report is not None:
         from nmt.comparison import with_attention
         from nmt.comparison_report import write_comparison
-        from nmt.nn.device import select_device
 
         if report.suffix == ".html":
             comparisons = with_attention(comparisons, models, select_device(device))
@@ -112,9 +115,9 @@ def _names(models: Sequence[Path]) -> list[str]:
 
 
 def _evaluate(
-    model: Path, name: str, tests: "Sequence[TestSet]", options: "DecodingOptions", choice: EngineChoice
+    model: Path, name: str, tests: "Sequence[TestSet]", options: "DecodingOptions", choice: EngineChoice, held: float
 ) -> "list[System]":
-    """One a test set."""
+    """One a test set; `held` is the memory in use before the first model, MiB."""
     from nmt.comparison import System, read_curve
     from nmt.evaluation import translate_and_evaluate
     from nmt.manifest import WEIGHTS, read_manifest
@@ -122,6 +125,7 @@ def _evaluate(
 
     manifest: dict[str, Any] = read_manifest(model)
     device = select_device(choice.device)
+    left = _held(device) - held
     translator = load_translator(model, options, choice)
     training = manifest.get("training") or {}
     seconds, tokens = _positive(training.get("seconds")), _positive(training.get("target_tokens"))
@@ -142,12 +146,20 @@ def _evaluate(
                 training_memory=_positive(training.get("peak_memory_mib")),
                 curve=curve,
                 engine=translator.engine.name,
-                memory=peak_memory(device) if counted else None,
+                memory=peak_memory(device) - left if counted else None,
                 evaluation=evaluation,
                 hyps=tuple(translation.text for translation in translations),
             )
         )
     return systems
+
+
+def _held(device: "torch.device") -> float:
+    """Memory in use now, MiB."""
+    from nmt.nn.device import forget_peak_memory, peak_memory
+
+    forget_peak_memory(device)
+    return peak_memory(device)
 
 
 def _positive(value: object) -> float | None:
