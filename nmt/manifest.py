@@ -113,6 +113,17 @@ def model_card(manifest: Mapping[str, Any]) -> str:
     )
 
 
+def averaged_text(manifest: Mapping[str, Any]) -> str:
+    """What the weights are the mean of, if they are one."""
+    parts = manifest.get("averaged")
+    if not isinstance(parts, list) or not parts:
+        return ""
+    models = [str(part.get("name")) for part in parts if isinstance(part, Mapping)]
+    if models:
+        return f"the mean of {', '.join(models)}; how it was trained is said of {models[0]}"
+    return f"the mean of {', '.join(map(str, parts))} of that training"
+
+
 def _card_lines(manifest: Mapping[str, Any]) -> Iterator[str]:
     corpora = manifest.get("data", {}).get("corpora", [])
     if corpora:
@@ -133,3 +144,6 @@ def _card_lines(manifest: Mapping[str, Any]) -> Iterator[str]:
         for key, value in training.items():
             yield f"- {key.replace('_', ' ')}: {value}"
         yield ""
+    averaged = averaged_text(manifest)
+    if averaged:
+        yield from (f"The weights are {averaged}.", "")

@@ -40,6 +40,8 @@ def test_manifest_names_the_parts_and_carries_no_score(tmp_path):
     assert manifest["data"]["corpora"][0]["licence"] == "CC0-1.0"
     assert "scores" not in manifest
     assert str(tmp_path) not in str(manifest)
+    card = (tmp_path / "mean" / "README.md").read_text()
+    assert "The weights are the mean of a, b; how it was trained is said of a." in card
 
 
 def test_half_precision_takes_half_the_space(tmp_path):

@@ -149,8 +149,12 @@ def _model_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     settings = [f"{key} {value}" for key, value in (config.get("model") or {}).items()]
     rows += [("Settings" if i == 0 else "", ", ".join(settings[i : i + 5])) for i in range(0, len(settings), 5)]
     rows += _corpus_rows("Trained on", (facts.get("data") or {}).get("corpora") or [])
+    from nmt.manifest import averaged_text
+
     for i, (key, value) in enumerate((facts.get("training") or {}).items()):
         rows.append(("" if i else "Training", f"{str(key).replace('_', ' ')}: {value}"))
+    if averaged := averaged_text(facts):
+        rows.append(("Weights", averaged))
     for score in facts.get("scores") or []:
         rows.append((score["name"], f"{score['value']:.2f} on {score.get('set')} ({score['signature']})"))
     rows.append(("Files", "; ".join(facts["damaged"]) or f"all {len(facts['sha256'])} as the manifest says"))

@@ -84,6 +84,7 @@ def test_checkpoints_of_a_training_are_averaged(nmt, trained, tmp_path):
     mean = load_model(tmp_path / "mean")
     assert mean.manifest["averaged"] == ["update 4", "update 6"]
     assert mean.manifest["training"]["updates"] == 6
+    assert "Weights       the mean of update 4, update 6 of that training\n" in nmt("info", tmp_path / "mean").out
     assert "scores" not in mean.manifest
     parts = [whole["update-00000004"], whole["update-00000006"]]
     for name, value in named_weights(mean.model).items():
