@@ -1,5 +1,6 @@
 """`nmt bench`: how fast training and translation are here, and what changes it."""
 
+import itertools
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -143,7 +144,10 @@ def translate(
     model: Annotated[
         Path | None, typer.Option("-m", "--model", help="Model directory; the model that ships if none is named.")
     ] = None,
-    beam: Annotated[int, typer.Option("--beam", min=1, max=LARGEST_BEAM, help="Beam size; 1 is greedy search.")] = 5,
+    beam: Annotated[
+        int | None,
+        typer.Option("--beam", min=1, max=LARGEST_BEAM, help="Beam size; 1 is greedy search.", show_default="5"),
+    ] = None,
     batch_tokens: Annotated[
         int | None,
         typer.Option(min=1, help="Source tokens per batch.", show_default="4096; ctranslate2: 1024, int8 on a CPU 256"),
@@ -170,10 +174,11 @@ def translate(
         nmt bench translate test.fr --against "--precision bf16"
     """
     arguments = _Arguments("bench", "translate")
-    arguments.add(None if file is None else str(file), "--beam", str(beam), "--device", device, "--engine", engine)
+    arguments.add(None if file is None else str(file), "--device", device, "--engine", engine)
     arguments.add("--as-long" if as_long else None)
     arguments.add_option("--precision", precision)
-    for option, value in (("--model", model), ("--batch-tokens", batch_tokens), ("--length", length)):
+    shapes = ("--beam", beam), ("--batch-tokens", batch_tokens), ("--length", length)
+    for option, value in (("--model", model), *shapes):
         arguments.add_option(option, value)
     driver = _Driver(arguments, TRANSLATION_SWEEPS, sweep, plot, against, checkout, rounds, json_output)
     if file is not None and driver.runs_several and (file == STDIN or (file.exists() and not file.is_file())):
@@ -190,7 +195,7 @@ def translate(
         lines = _lines(file, model or default_model())
         if length is not None:
             lines = lines_of_length(lines, length)
-        options = DecodingOptions(beam_size=beam)
+        options = DecodingOptions(beam_size=beam or 5)
         if as_long:
             options = as_long_as_the_source(options)
         choice = EngineChoice(engine=engine, device=device, precision=precision, batch_tokens=batch_tokens)
@@ -250,6 +255,11 @@ class _Driver:
     ) -> None:
         if sweep is not None and sweep not in sweeps:
             raise UsageError(f"--sweep '{sweep}' is not one of {', '.join(sweeps)}{did_you_mean(sweep, sweeps)}")
+        if sweep is not None:
+            option, _, key = sweeps[sweep].option.removesuffix("{}").partition(" ")
+            if any(word == option and value.startswith(key) for word, value in itertools.pairwise(arguments)):
+                given = f"{option} {key}".strip().removesuffix("=")
+                raise UsageError(f"--sweep {sweep} sets {given} by itself: leave that out")
         compares = against is not None or checkout is not None
         if sweep is not None and compares:
             raise UsageError("--sweep and --against exclude each other")
