@@ -5,8 +5,8 @@ All the decoder knows of the source is one vector, however long the sentence: wh
 
 Departures: the summary c is the decoder's first state itself, tanh(V h_S) (Cho et al. have one more map between
 them; Sutskever et al. pass the encoder's state on as it is), and enters the cell as input beside the embedding; GRU
-as in torch (see `nn/recurrent.py`); a bidirectional encoder by default; embeddings scaled by sqrt(D) and shared with
-the output layer by default; dropout.
+as in torch (see `nn/recurrent.py`); a bidirectional encoder by default; a source that is turned round is turned with
+its EOS, which then comes first; embeddings scaled by sqrt(D) and shared with the output layer by default; dropout.
 """
 
 from dataclasses import dataclass

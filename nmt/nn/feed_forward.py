@@ -13,7 +13,8 @@ class FeedForward(nn.Module):
 
     Vaswani et al. 2017, section 3.3, equation 2, https://arxiv.org/abs/1706.03762, with relu. With gelu, Hendrycks
     and Gimpel 2016, https://arxiv.org/abs/1606.08415. With swiglu, W2 (swish(W1 x + b1) * (V x + c)) + b2, Shazeer
-    2020, equation 6, https://arxiv.org/abs/2002.05202, W1 and V one matrix; it has half as many weights again.
+    2020, equation 6, https://arxiv.org/abs/2002.05202, with biases, W1 and V one matrix; it has half as many weights
+    again.
     """
 
     def __init__(self, size: int, hidden_size: int, activation: Activation = "relu") -> None:

@@ -8,7 +8,9 @@ from nmt.nn.step_linear import StepWeight
 
 
 class MaxoutReadout(nn.Module):
-    """t = [max(u_{2j}, u_{2j+1})]_j with u = W [x_1; x_2; ...] + b (Pascanu et al. 2014; Goodfellow et al. 2013).
+    """t = [max(u_j, u_{J+j})]_j with u = W [x_1; x_2; ...] + b (Pascanu et al. 2014; Goodfellow et al. 2013).
+
+    The papers take neighbours, u_{2j} and u_{2j+1}: the rows of W are in another order.
 
     Bahdanau et al. 2015, section A.2.2 (there U s + V E y + C c), https://arxiv.org/abs/1409.0473; Cho et al.
     2014, appendix, uses the same.
