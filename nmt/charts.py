@@ -174,9 +174,9 @@ def line_chart(title: str, places: Sequence[str], curves: Sequence[Curve], *, be
 
 
 _CELL: Final = 15
-_LETTER: Final = 6.2
 _WIDEST: Final = 1.6
-"""Of the letters m, w and capitals, to the others."""
+"""Times the width of other letters: m, w, capitals and their like."""
+_LETTER: Final = 6.2
 """Points a letter is wide, about."""
 FAINTEST: Final = 0.02
 
@@ -205,7 +205,7 @@ def heat_map(title: str, columns: Sequence[str], rows: Sequence[str], weights: S
 
 
 def _width(word: str) -> float:
-    """Room for a word, in pixels."""
+    """Room for a word, in points."""
     return _LETTER * sum(_WIDEST if letter in "mwœæ@%—" or letter.isupper() else 1.0 for letter in word)
 
 

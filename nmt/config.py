@@ -274,7 +274,7 @@ class TrainingConfig:
 
 LARGEST_BEAM: Final = 1000
 LARGEST_LENGTH_PENALTY: Final = 10
-"""A float still holds lengths to this power."""
+"""A Python float holds lengths to this power."""
 LONGEST_TRANSLATION: Final = 1_000_000
 """Tokens; no translation is longer, whatever the options say."""
 

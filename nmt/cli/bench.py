@@ -180,11 +180,10 @@ def translate(
     shapes = ("--beam", beam), ("--batch-tokens", batch_tokens), ("--length", length)
     for option, value in (("--model", model), *shapes):
         arguments.add_option(option, value)
-    driver = _Driver(arguments, TRANSLATION_SWEEPS, sweep, plot, against, checkout, rounds, json_output)
+    inputs = [] if file is None else [file]
+    driver = _Driver(arguments, TRANSLATION_SWEEPS, sweep, plot, against, checkout, rounds, json_output, inputs)
     if file is not None and driver.runs_several and (file == STDIN or (file.exists() and not file.is_file())):
         raise UsageError(f"{file} can be read once only: a sweep or a comparison needs a plain file")
-    if plot is not None and file is not None:
-        check_output("--plot", plot, [file])
 
     def measure() -> tuple[dict[str, Any], list[tuple[str, str]]]:
         from nmt.bench.translation import as_long_as_the_source, bench_translation, lines_of_length, translation_rows
@@ -252,6 +251,7 @@ class _Driver:
         checkout: Path | None,
         rounds: int | None,
         json_output: bool,
+        inputs: Sequence[Path] = (),
     ) -> None:
         if sweep is not None and sweep not in sweeps:
             raise UsageError(f"--sweep '{sweep}' is not one of {', '.join(sweeps)}{did_you_mean(sweep, sweeps)}")
@@ -273,10 +273,13 @@ class _Driver:
             self.extra = shlex.split(against or "")
         except ValueError as error:
             raise UsageError(f"--against {against}: {error}") from error
+        if "--sweep" in self.extra:
+            raise UsageError("--sweep and --against exclude each other")
         if plot is not None:
             from nmt.plotting import check_plot
 
             check_plot(plot, "--plot")
+            check_output("--plot", plot, inputs)
         self.arguments, self.sweeps, self.sweep, self.plot = list(arguments), sweeps, sweep, plot
         self.against, self.checkout, self.rounds, self.json_output = against, checkout, rounds or 3, json_output
 

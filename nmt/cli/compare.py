@@ -78,8 +78,12 @@ def compare(
     choice = EngineChoice(engine=engine, device=device)
     options = DecodingOptions(beam_size=beam)
     names = _names(models)
-    held = _held(select_device(device))  # what earlier models leave behind is not counted to later ones
-    found = [_evaluate(model, name, tests, options, choice, held) for model, name in zip(models, names, strict=True)]
+    chosen, found, after_first = select_device(device), [], 0.0
+    for number, (model, name) in enumerate(zip(models, names, strict=True)):
+        # The first leaves behind what every model needs; what comes to it later is not counted to those after it.
+        held = _held(chosen)
+        after_first = held if number < 2 else after_first
+        found.append(_evaluate(model, name, tests, options, choice, held - after_first))
     comparisons = [bring_together(test, systems) for test, systems in zip(tests, zip(*found, strict=True), strict=True)]
     if report is not None:
         from nmt.comparison import with_attention
@@ -115,9 +119,9 @@ def _names(models: Sequence[Path]) -> list[str]:
 
 
 def _evaluate(
-    model: Path, name: str, tests: "Sequence[TestSet]", options: "DecodingOptions", choice: EngineChoice, held: float
+    model: Path, name: str, tests: "Sequence[TestSet]", options: "DecodingOptions", choice: EngineChoice, left: float
 ) -> "list[System]":
-    """One a test set; `held` is the memory in use before the first model, MiB."""
+    """One a test set; `left` is memory in use that is not counted, MiB."""
     from nmt.comparison import System, read_curve
     from nmt.evaluation import translate_and_evaluate
     from nmt.manifest import WEIGHTS, read_manifest
@@ -125,7 +129,6 @@ def _evaluate(
 
     manifest: dict[str, Any] = read_manifest(model)
     device = select_device(choice.device)
-    left = _held(device) - held
     translator = load_translator(model, options, choice)
     training = manifest.get("training") or {}
     seconds, tokens = _positive(training.get("seconds")), _positive(training.get("target_tokens"))

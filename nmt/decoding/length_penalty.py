@@ -16,7 +16,7 @@ def normalise(score: Score, length: Any, length_penalty: float) -> Score:
     (`--lenpen`) use the same form. Wu et al. 2016 (equation 14, https://arxiv.org/abs/1609.08144) divide
     by ((5 + length) / 6)**alpha instead, which is weaker on short sentences.
     """
-    return score / length**length_penalty  # type: ignore[no-any-return]
+    return score / length ** float(length_penalty)  # type: ignore[no-any-return]
 
 
 def highest_normalised(score: Score, longest: Any, length_penalty: float) -> Score:

@@ -1,3 +1,4 @@
+import contextlib
 import fcntl
 import io
 import json
@@ -7,6 +8,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 
 import pytest
 from rich.cells import cell_len
@@ -113,27 +115,40 @@ def test_links_of_a_file(nmt, model, corpus):
     assert [len(line.split()) for line in lines] == [2, 0, 3, 0]
 
 
+def on_a_terminal(command, stdout):
+    """Run a command whose stderr is a terminal: what that got, and what came through the pipe."""
+    leader, terminal = os.openpty()
+    shown = []
+
+    def read():
+        with contextlib.suppress(OSError):  # when the other end is closed
+            while data := os.read(leader, 4096):
+                shown.append(data)
+
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        environment = {**os.environ, "TERM": "xterm"}
+        done = subprocess.run(command, stdout=stdout, stderr=terminal, check=True, env=environment, timeout=120)
+    finally:
+        os.close(terminal)
+        reader.join(60)
+        os.close(leader)
+    return b"".join(shown), done.stdout
+
+
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals")
 def test_links_go_to_a_file_while_the_bar_is_on_the_terminal(model, corpus):
     files = ["--src", corpus / "text.fr", "--ref", corpus / "text.en"]
     command = [sys.executable, "-m", "nmt", "attend", "-m", model, *files]
     quiet = subprocess.run([*command, "-q"], capture_output=True, check=True)
-    leader, terminal = os.openpty()
-    try:
-        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        environment = {**os.environ, "TERM": "xterm"}
-        with open(corpus / "links", "wb") as file:
-            subprocess.run(command, stdout=file, stderr=terminal, check=True, env=environment)
-        shown = os.read(leader, 1 << 16)
-        piped = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, check=True, env=environment)
-        os.set_blocking(leader, False)
-        with pytest.raises(BlockingIOError):  # the pipe may lead to the terminal
-            os.read(leader, 1)
-    finally:
-        os.close(leader)
-        os.close(terminal)
-    assert (corpus / "links").read_bytes() == piped.stdout == quiet.stdout
-    assert piped.stdout.count(b"\n") == 3
+    with open(corpus / "links", "wb") as file:
+        shown, _ = on_a_terminal(command, file)
+    unseen, piped = on_a_terminal(command, subprocess.PIPE)  # a pipe may lead to the terminal
+    assert unseen == b""
+    assert (corpus / "links").read_bytes() == piped == quiet.stdout
+    assert piped.count(b"\n") == 3
     assert b"attending" in shown
     assert b"0-0" not in shown
 

@@ -82,9 +82,10 @@ def test_several_test_sets(nmt, models, text, tmp_path):
     assert nmt("compare", *models, "--test", text, other, "--ref", text).code == 2
 
 
-def test_what_earlier_models_leave_behind_is_not_counted(nmt, models, text, monkeypatch):
-    measured = iter([100.0, 100.0, 150.0, 130.0, 180.0])  # before all, before each, and at most in each
+def test_what_earlier_models_leave_behind_is_not_counted(nmt, models, text, monkeypatch, tmp_path):
+    measured = iter([100.0, 150.0, 130.0, 150.0, 145.0, 165.0])  # before each, and at most in each
     monkeypatch.setattr("nmt.nn.device.peak_memory", lambda device: next(measured))
     monkeypatch.setattr("nmt.nn.device.forget_peak_memory", lambda device: True)
-    [document] = json.loads(nmt("compare", *models, "--test", text, "--beam", "1", "--json").out)["tests"]
-    assert [system["memory_mib"] for system in document["systems"]] == [150.0, 150.0]
+    three = [*models, tiny_model(tmp_path / "three", seed=3)]
+    [document] = json.loads(nmt("compare", *three, "--test", text, "--beam", "1", "--json").out)["tests"]
+    assert [system["memory_mib"] for system in document["systems"]] == [150.0, 150.0, 150.0]

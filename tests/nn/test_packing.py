@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nmt.nn.packing import TOKENS_MULTIPLE, Packing
+from nmt.nn.packing import TOKENS_MULTIPLE, Packing, _stack
 
 HEADS, SIZE = 2, 4
 MASKS = {
@@ -63,6 +63,13 @@ def test_split_puts_rows_where_heads_of_padded_sentences_have_them(
     torch.autograd.backward(split, laid(weights.where(real, torch.nan)))
     assert x.grad is not None
     assert x.grad.equal(other.grad)
+
+
+def test_gradients_that_stand_beside_each_other_are_not_copied() -> None:
+    parts = torch.randn(2, 3, 4)
+    assert _stack(beside(parts)).equal(parts)
+    views = parts.unbind(0)
+    assert _stack(views).data_ptr() == parts.data_ptr()
 
 
 def test_join_is_the_way_back(mask: Tensor) -> None:

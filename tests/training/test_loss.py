@@ -61,7 +61,7 @@ def test_a_smoothed_gradient_in_bfloat16_pulls_no_way() -> None:
         ours = smoothed_cross_entropy(features, weight, bias, targets, 0.1)
     ours.smoothed.backward()
     assert bias.grad is not None
-    assert abs(bias.grad.sum().item()) < 0.1
+    assert abs(bias.grad.sum().item()) < 0.25
 
 
 def test_very_unlikely_target_is_finite() -> None:
