@@ -108,13 +108,14 @@ class Command(TyperCommand):
         several = {
             name for p in self.params if getattr(p, "multiple", False) and p.metavar == "SPEC" for name in p.opts
         }
+        valued = {name for p in self.params if not getattr(p, "is_flag", False) for name in p.opts}
         awaited = sum(p.param_type_name == "argument" for p in self.params)
         found = ["-", "-"]  # stands for two words before the first
         for number, word in enumerate(args):
             if word == "--":
                 found += args[number:]
                 break
-            if not word.startswith("-") and (len(found) == 2 or not found[-1].startswith("-")):  # no option's value
+            if not word.startswith("-") and found[-1] not in valued:  # no option's value
                 if found[-2] in several and awaited <= 0:
                     found.append(found[-2])
                 else:

@@ -173,6 +173,8 @@ def test_several_specs_may_follow_one_option(nmt, corpus, tmp_path):
     assert (after.code, before.code) == (0, 0)
     assert json.loads(after.out) == json.loads(before.out)
     assert json.loads(after.out)["findings"]["leak"]["pairs"] == 60
+    for flag in ("--json", "-q"):
+        assert nmt("data", "check", flag, train, "--against", valid, train).code == 0
     assert nmt("data", "check", "--against", valid, train, "--", test).code == 2
 
 
