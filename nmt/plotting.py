@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from nmt.errors import UsageError
-from nmt.files import atomic_file, require_folder
+from nmt.files import atomic_file
 
 FORMATS: Final = ("png", "svg", "pdf")
 DPI: Final = 160
@@ -27,7 +27,6 @@ def check_plot(path: Path, option: str, *, others: Sequence[str] = ()) -> None:
     """Raise `UsageError` unless a figure can be written as `path` names it; `others` are suffixes to speak of too."""
     if path.suffix.lower().lstrip(".") not in FORMATS:
         raise UsageError(f"{option} {path}: the name must end in .{', .'.join([*others, *FORMATS])}")
-    require_folder(path, f"{option} {path}")
     if importlib.util.find_spec("matplotlib") is None:
         raise UsageError(f"{option} needs the package matplotlib: pip install 'nmt[plot]'")
 

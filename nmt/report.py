@@ -8,7 +8,7 @@ from typing import Final
 from nmt.charts import Bar, bar_chart, length_histogram
 from nmt.errors import UsageError, did_you_mean
 from nmt.evaluation import Bucket, Evaluation, Example
-from nmt.files import atomic_file, require_folder
+from nmt.files import atomic_file
 from nmt.metrics import Score
 from nmt.page import cell, fact_table, html_page, html_table, markdown_table, text_of
 
@@ -28,16 +28,10 @@ class Report:
 
 
 def check_report_path(path: Path) -> None:
-    """Raise `UsageError` unless `path` names a kind of report in a folder that is there.
-
-    To be asked before the work, not after it.
-    """
+    """Raise `UsageError` unless `path` names a kind of report; asked before the work, not after it."""
     if path.suffix not in SUFFIXES:
         near = did_you_mean(path.suffix, SUFFIXES)
         raise UsageError(f"--report {path}: the name must end in {' or '.join(SUFFIXES)}{near}")
-    require_folder(path, f"--report {path}")
-    if path.is_dir():
-        raise UsageError(f"--report {path} is a directory")
 
 
 def write_report(path: Path, report: Report) -> None:

@@ -5,6 +5,11 @@ import pytest
 from tests.tiny import tiny_model
 
 
+def folder(path):
+    path.mkdir()
+    return path
+
+
 def linked(path, target):
     path.symlink_to(target)
     return path
@@ -58,6 +63,8 @@ def test_equal_names_are_told_apart(nmt, models, text, tmp_path):
             3,
         ),
         (lambda models, tmp: [*models, "--report", "x.pdf"], "must end in .md or .html", 2),
+        (lambda models, tmp: [*models, "--report", tmp / "nowhere" / "x.md"], "there is no folder", 2),
+        (lambda models, tmp: [*models, "--report", folder(tmp / "x.md")], "x.md is a directory", 2),
         (lambda models, tmp: [*models, "--report", linked(tmp / "x.md", tmp / "test.tsv")], "x.md is an input", 2),
     ],
 )

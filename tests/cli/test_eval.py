@@ -131,6 +131,8 @@ def test_tokenised_translations_get_a_warning(nmt, files):
         (["--test", "test.tsv", "--save-hyp", "test.tsv"], 2, "test.tsv is an input"),
         (["--test", "test", "--save-hyp", "no/where.en"], 2, "there is no folder no"),
         (["--test", "test", "--save-hyp", "."], 2, "is a directory"),
+        (["--test", "test", "--report", "nowhere/x.md"], 2, "there is no folder"),
+        (["--test", "test", "--report", "folder.md"], 2, "folder.md is a directory"),
         (["--test", "test", "--save-hyp", "/dev/null"], 2, "is no plain file"),
         (["--ref", "test.en"], 2, "--ref alone is not enough"),
         (["--split", "test"], 2, "--split goes with --data"),
@@ -148,6 +150,7 @@ def test_tokenised_translations_get_a_warning(nmt, files):
 def test_mistakes_are_one_line(nmt, files, model, args, code, message):
     if args[0] in ("--test", "--src", "--ref", "--data") and "--hyp" not in args and "-m" not in args:
         args = ["-m", str(model), *args]
+    (files / "folder.md").mkdir()
     result = nmt("eval", *args)
 
     assert (result.code, result.out) == (code, "")
