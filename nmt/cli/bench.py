@@ -177,8 +177,8 @@ def translate(
     arguments.add(None if file is None else str(file), "--device", device, "--engine", engine)
     arguments.add("--as-long" if as_long else None)
     arguments.add_option("--precision", precision)
-    shapes = ("--beam", beam), ("--batch-tokens", batch_tokens), ("--length", length)
-    for option, value in (("--model", model), *shapes):
+    given = ("--model", model), ("--beam", beam), ("--batch-tokens", batch_tokens), ("--length", length)
+    for option, value in given:
         arguments.add_option(option, value)
     inputs = [] if file is None else [file]
     driver = _Driver(arguments, TRANSLATION_SWEEPS, sweep, plot, against, checkout, rounds, json_output, inputs)
@@ -238,6 +238,10 @@ class _Arguments(list[str]):
             self.extend([option, str(value)])
 
 
+_DRIVING: Final = ("--sweep", "--plot", "--against", "--against-checkout", "--rounds")
+"""Options that ask for several measurements, or belong to them."""
+
+
 class _Driver:
     """One measurement, a sweep of them, or a comparison."""
 
@@ -273,8 +277,9 @@ class _Driver:
             self.extra = shlex.split(against or "")
         except ValueError as error:
             raise UsageError(f"--against {against}: {error}") from error
-        if "--sweep" in self.extra:
-            raise UsageError("--sweep and --against exclude each other")
+        for word in self.extra:
+            if word.partition("=")[0] in _DRIVING:
+                raise UsageError(f"--against says how the other side is run: leave {word} out of it")
         if plot is not None:
             from nmt.plotting import check_plot
 

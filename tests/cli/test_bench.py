@@ -90,6 +90,8 @@ def test_a_comparison_gives_the_ratio_of_medians(nmt, answers):
         (["translate", "--sweep", "beam", "--beam", "7"], "--sweep beam sets --beam by itself"),
         (["train", "--sweep", "batch", "--set", "batch_tokens=9"], "--sweep batch sets --set batch_tokens by itself"),
         (["train", "--sweep", "vocab", "--vocab", "500"], "--sweep vocab sets --vocab by itself"),
+        (["translate", "--against", "--beam 1 --sweep=beam"], "leave --sweep=beam out of it"),
+        (["train", "--against", "--against x"], "leave --against out of it"),
         (["translate", "-", "--sweep", "beam"], "- can be read once only"),
         (["translate", "/dev/null", "--against", "--beam 1"], "/dev/null can be read once only"),
     ],
