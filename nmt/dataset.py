@@ -1,13 +1,18 @@
 """A data directory: tokenizer, encoded splits, evaluation text and a manifest that vouches for all of them.
 
 An encoded split is flat: the token ids of all its sentences one after the other, and the offsets between them,
-for each side. The files are memory-mapped, so the size of a corpus does not show in memory.
+for each side. Ids are read from the file when they are asked for, so the size of a corpus hardly shows in memory: of
+each pair its two lengths and its two places in the files stay.
 """
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal
@@ -100,6 +105,38 @@ class SplitWriter:
         self.close()
 
 
+class TokenFile:
+    """The token ids of a file, read from it whenever they are asked for.
+
+    Nothing of it stays in memory, where the pages of a mapped file would count as the process's own; and reading two
+    hundred sentences from all over a large file takes a third of a millisecond, mapping their pages anew eight.
+    """
+
+    def __init__(self, path: Path, dtype: np.dtype[Any]) -> None:
+        self._path, self._dtype = path, dtype
+        self._size = _entries(path, dtype)
+        with _reading(path):
+            self._file = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def spans(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[Any]:
+        """The ids from each start up to its end, one span after the other.
+
+        Raises:
+            DataError: the file cannot be read, or has become shorter.
+        """
+        width = self._dtype.itemsize
+        sizes = ((ends - starts) * width).tolist()
+        with _reading(self._path):
+            found = b"".join(map(os.pread, repeat(self._file), sizes, (starts * width).tolist()))
+        if len(found) != sum(sizes):
+            raise DataError(f"{printable(str(self._path))} has become shorter; {_REMAKE}")
+        return np.frombuffer(found, self._dtype)
+
+
 class EncodedSplit:
     """Sentence pairs as token ids, fetched when asked for.
 
@@ -108,7 +145,7 @@ class EncodedSplit:
         offsets: where each sentence begins in them, and where the last ends; as many on both sides.
     """
 
-    def __init__(self, tokens: Sequence[NDArray[Any]], offsets: Sequence[NDArray[np.int64]]) -> None:
+    def __init__(self, tokens: Sequence[NDArray[Any] | TokenFile], offsets: Sequence[NDArray[np.int64]]) -> None:
         self._tokens, self._offsets = tuple(tokens), tuple(offsets)
         self.src_lengths: NDArray[np.int64] = np.diff(self._offsets[0])
         """Tokens of each source sentence, without BOS or EOS."""
@@ -117,7 +154,7 @@ class EncodedSplit:
 
     @staticmethod
     def open(directory: Path, name: str, dtype: str) -> "EncodedSplit":
-        """Map the files of a split into memory; they are read when asked for.
+        """Open the files of a split; token ids are read when asked for.
 
         Args:
             directory: the data directory.
@@ -127,11 +164,11 @@ class EncodedSplit:
         Raises:
             DataError: a file is missing, or the files do not fit each other.
         """
-        sides: list[NDArray[Any]] = []
+        sides: list[TokenFile] = []
         bounds: list[NDArray[np.int64]] = []
         for side in SIDES:
-            tokens = _map(directory / tokens_name(name, side), np.dtype(dtype).newbyteorder("<"))
-            offsets = _map(directory / offsets_name(name, side), np.dtype("<i8"))
+            tokens = TokenFile(directory / tokens_name(name, side), np.dtype(dtype).newbyteorder("<"))
+            offsets = _read(directory / offsets_name(name, side), np.dtype("<i8"))
             if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != len(tokens) or (np.diff(offsets) < 0).any():
                 path = printable(str(directory / offsets_name(name, side)))
                 raise DataError(f"{path} is damaged: it does not fit its tokens; {_REMAKE}")
@@ -158,35 +195,55 @@ class EncodedSplit:
         outside = pairs[(pairs < 0) | (pairs >= len(self))]
         if len(outside):
             raise IndexError(f"pair {outside[0]} of {len(self)}")
-        starts, ends = self._offsets[side][pairs], self._offsets[side][pairs + 1]
-        lengths = ends - starts
-        before = np.cumsum(lengths) - lengths  # tokens of the sentences before each
-        places = np.repeat(starts - before, lengths) + np.arange(lengths.sum())
-        ids: NDArray[np.int64] = self._tokens[side][places].astype(np.int64)
-        return ids
+        return self._spans(side, self._offsets[side][pairs], self._offsets[side][pairs + 1]).astype(np.int64)
 
     def target_ids(self) -> set[int]:
         """Every id that occurs in a target sentence. Reads the whole file, a piece at a time."""
-        tokens, found = self._tokens[1], set[int]()
-        for start in range(0, len(tokens), _READ):
-            found.update(np.unique(tokens[start : start + _READ]).tolist())
+        found = set[int]()
+        for piece in self._pieces(1):
+            found.update(np.unique(piece).tolist())
         return found
 
     def largest_id(self, side: Side) -> int:
-        """The largest token id of a side; -1 if it has none. Reads the whole file."""
-        tokens = self._tokens[SIDES.index(side)]
-        return int(tokens.max()) if len(tokens) else -1
+        """The largest token id of a side; -1 if it has none. Reads the whole file, a piece at a time."""
+        return max((int(piece.max()) for piece in self._pieces(SIDES.index(side))), default=-1)
+
+    def _pieces(self, side: int) -> Iterator[NDArray[Any]]:
+        size = len(self._tokens[side])
+        for start in range(0, size, _READ):
+            yield self._spans(side, np.array([start]), np.array([min(start + _READ, size)]))
+
+    def _spans(self, side: int, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[Any]:
+        tokens = self._tokens[side]
+        if isinstance(tokens, TokenFile):
+            return tokens.spans(starts, ends)
+        lengths = ends - starts
+        before = np.cumsum(lengths) - lengths  # tokens of the spans before each
+        found: NDArray[Any] = tokens[np.repeat(starts - before, lengths) + np.arange(lengths.sum())]
+        return found
 
 
-def _map(path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
-    name = printable(str(path))
-    try:
+def _read(path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
+    _entries(path, dtype)
+    with _reading(path):
+        return np.fromfile(path, dtype)
+
+
+def _entries(path: Path, dtype: np.dtype[Any]) -> int:
+    """How many numbers a file has."""
+    with _reading(path):
         size = path.stat().st_size
-        if size % dtype.itemsize:
-            raise DataError(f"{name} is damaged: {size} bytes are no whole number of entries; {_REMAKE}")
-        return np.memmap(path, dtype, "r") if size else np.empty(0, dtype)
+    if size % dtype.itemsize:
+        raise DataError(f"{printable(str(path))} is damaged: {size} bytes are no whole number of entries; {_REMAKE}")
+    return size // dtype.itemsize
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise DataError(f"cannot read {name}: {error.strerror}; {_REMAKE}") from error
+        raise DataError(f"cannot read {printable(str(path))}: {error.strerror}; {_REMAKE}") from error
 
 
 class DataDirectory:

@@ -1,11 +1,13 @@
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nmt.dataset import DataDirectory, EncodedSplit, SplitWriter, is_language, token_type
+from nmt.dataset import DataDirectory, EncodedSplit, SplitWriter, is_language, token_type, tokens_name
 from nmt.errors import DataError, UsageError
 from nmt.preparation import PreparationOptions, prepare
 
@@ -31,6 +33,34 @@ def test_what_is_written_is_read(split):
 def test_an_index_outside_is_an_error(split, index):
     with pytest.raises(IndexError):
         split.sources([index])
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+@linux
+def test_no_file_stays_in_memory(split, tmp_path):
+    split.sources([0, 2]), split.targets([1]), split.largest_id("target")
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+
+
+@linux
+def test_files_are_closed_with_their_split(split, tmp_path):
+    def held() -> list[str]:
+        return [name for file in Path("/proc/self/fd").iterdir() if (name := os.path.realpath(file)).startswith(place)]
+
+    place = os.path.realpath(tmp_path)
+    copy = EncodedSplit.open(tmp_path, "train", "uint16")
+    assert len(held()) == 4
+    del copy
+    assert len(held()) == 2
+
+
+def test_a_file_that_becomes_shorter_is_said_to(split, tmp_path):
+    os.truncate(tmp_path / tokens_name("train", "source"), 8)
+    assert split.sources([0]).tolist() == PAIRS[0][0]
+    with pytest.raises(DataError, match="has become shorter"):
+        split.sources([0, 2])
 
 
 def test_a_split_of_nothing_but_empty_sentences_can_be_read(tmp_path):

@@ -86,7 +86,7 @@ def bench_training(
         sizes, joint = (vocabulary, vocabulary), True
     else:
         tokenizers = data.tokenizers
-        pairs, joint = segmentations(data, options), tokenizers.joint
+        pairs, joint = segmentations(data.split("train"), data, options), tokenizers.joint
         sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
     model = build_model(config.model, *sizes, joint=joint).to(device)
     step = UpdateStep(model, options, precision)

@@ -18,13 +18,13 @@ from nmt.tokenizer import TokenizerPair
 _SENTENCES_AT_ONCE: Final = 10_000
 
 
-def segmentations(data: DataDirectory, options: TrainingConfig) -> Callable[[int], EncodedSplit]:
-    """The training pairs as they are segmented in an epoch.
+def segmentations(split: EncodedSplit, data: DataDirectory, options: TrainingConfig) -> Callable[[int], EncodedSplit]:
+    """The pairs of `split` of `data` as they are segmented in an epoch of training.
 
     Raises:
         UsageError: other segmentations are asked for, and the vocabulary cannot give any.
     """
-    split, alpha = data.split("train"), options.subword_alpha
+    alpha = options.subword_alpha
     if not alpha:
         return lambda epoch: split
     if data.manifest["tokenizer"].get("model_type") != "unigram":

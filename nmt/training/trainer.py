@@ -82,7 +82,7 @@ class Trainer:
         self.train_split = data.split("train")
         if not len(self.train_split):
             raise DataError(f"{data.path} has no training pairs")
-        self.train_pairs = segmentations(data, self.options)
+        self.train_pairs = segmentations(self.train_split, data, self.options)
         data.verify()
         torch.manual_seed(self.options.seed)
         sizes = data.tokenizers.source.vocab_size, data.tokenizers.target.vocab_size
