@@ -40,3 +40,12 @@ def reuse_memory(*, one_heap: bool = True) -> None:
     mallopt(trim_threshold, 2**31 - 1)
     if one_heap:
         mallopt(arena_max, 1)
+
+
+def return_memory() -> bool:
+    """Hand what is free back to the kernel, all that `reuse_memory` kept (glibc only); whether this system can."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):
+        return False
+    return True

@@ -3,6 +3,9 @@
 import builtins
 import io
 import os
+import platform
+import subprocess
+import sys
 
 import pytest
 
@@ -35,3 +38,23 @@ def test_a_system_that_does_not_tell_has_none(monkeypatch):
 def test_cores_are_those_this_process_may_use(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
     assert host.available_cores() == 3
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc on Linux")
+def test_free_memory_goes_back_to_the_kernel():
+    script = """
+from nmt.host import return_memory, reuse_memory
+
+def held():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+reuse_memory()
+blocks = [bytearray(2**20) for _ in range(64)]
+full = held()
+del blocks
+kept = held()
+assert return_memory()
+print(full - kept, kept - held())
+"""
+    kept, returned = map(int, subprocess.check_output([sys.executable, "-c", script]).split())
+    assert kept < 2**22 < 60 * 2**20 < returned

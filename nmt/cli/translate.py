@@ -150,13 +150,16 @@ def _run(translator: "Translator", inputs: Sequence[Input], write: Write, form: 
             if show is not None and total is not None:
                 show(done + size * part // parts, total)
 
+        def translate(chunk: list[Line]) -> None:  # a function, so that nothing is left of one chunk in the next
+            translations = translator.translate([line.text for line in chunk], progress)
+            write(form.lines(done + 1, translations))
+            for line, translation in zip(chunk, translations, strict=True):
+                _note(troubles, line, translation)
+
         for item in inputs:
             for chunk in item.chunks():
                 size = len(chunk)
-                translations = translator.translate([line.text for line in chunk], progress)
-                write(form.lines(done + 1, translations))
-                for line, translation in zip(chunk, translations, strict=True):
-                    _note(troubles, line, translation)
+                translate(chunk)
                 done += size
     troubles.conclude(inputs)
 

@@ -13,7 +13,7 @@ from nmt.decoding.hypothesis import Hypothesis
 from nmt.engines import Progress
 from nmt.errors import DeviceError, ModelError, UsageError, is_out_of_memory
 from nmt.files import read_json
-from nmt.host import available_cores, has_avx512, reuse_memory
+from nmt.host import available_cores, has_avx512, return_memory, reuse_memory
 from nmt.manifest import WEIGHTS, read_manifest, verify_file
 from nmt.special import BOS, EOS, PAD
 from nmt.tokenizer import TokenizerPair
@@ -123,7 +123,6 @@ class CTranslate2Engine:
         spread: whether `auto` and `cuda` are all CUDA devices, not one; one if they are of several kinds.
         batch_tokens: source tokens of a batch; `None` for up to `BATCH_TOKENS`, or with integers on a CPU
             `BATCH_TOKENS_INT`.
-        threads: batches at work at a time, on a CPU; 0 for all cores that this process may use.
 
     Raises:
         ModelError: nothing was exported, or what was is damaged or of other weights.
@@ -141,7 +140,6 @@ class CTranslate2Engine:
         device: str = "auto",
         spread: bool = False,
         batch_tokens: int | None = None,
-        threads: int = 0,
     ) -> None:
         export = read_export(directory)
         if export is None:
@@ -149,7 +147,7 @@ class CTranslate2Engine:
         verify_export(directory, export)
         library = import_ctranslate2()
         kind, numbers = _device(library, device, spread=spread)
-        workers = (threads or available_cores()) if kind == "cpu" else 1
+        workers = available_cores() if kind == "cpu" else 1
         if kind == "cpu":
             reuse_memory(one_heap=False)
 
@@ -194,6 +192,8 @@ class CTranslate2Engine:
             chunk = order[start : start + _CHUNK]
             for i, hypotheses in zip(chunk, self._search([sentences[i] for i in chunk], options), strict=True):
                 results[i] = hypotheses
+            if len(chunk) == _CHUNK and self.device == "cpu":
+                return_memory()  # or the heaps of several threads would grow for a hundred thousand lines
             if progress is not None:
                 progress(start + len(chunk), len(sentences))
         return results

@@ -14,7 +14,7 @@ import torch
 
 from nmt.config import check_device_name
 from nmt.errors import DeviceError, unknown
-from nmt.host import available_cores, reuse_memory
+from nmt.host import available_cores, return_memory, reuse_memory
 
 
 def select_device(name: str, *, local: int = 0) -> torch.device:
@@ -158,15 +158,13 @@ def peak_memory(device: torch.device) -> float:
 def forget_peak_memory(device: torch.device) -> bool:
     """Let `peak_memory` begin anew with what is in use now; whether this system can.
 
-    What `reuse_memory` kept goes back to the kernel first: it would count as held.
+    What is free goes back to the kernel first: it would count as held.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return True
     gc.collect()
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, AttributeError):
+    if not return_memory():
         return False
     try:
         with open("/proc/self/clear_refs", "w") as file:  # 5: the peak of the resident set, proc(5)

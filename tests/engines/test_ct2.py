@@ -440,6 +440,17 @@ def test_a_library_built_without_avx512_is_used_as_it_is(exported, monkeypatch):
     assert engine.search([(5, 6)], DecodingOptions())[0]
 
 
+def test_memory_goes_back_after_many_sentences(exported, monkeypatch):
+    returned = []
+    monkeypatch.setattr("nmt.engines.ct2.return_memory", lambda: returned.append(True))
+    monkeypatch.setattr("nmt.engines.ct2._CHUNK", 3)
+    engine = engines(exported)[1]
+    engine.search(sources(exported)[:2], DecodingOptions(beam_size=1))
+    assert not returned
+    engine.search(sources(exported)[:8], DecodingOptions(beam_size=1))
+    assert len(returned) == 2
+
+
 def test_batches_leave_work_for_every_worker(exported):
     _, engine = engines(exported)
     assert engine._size_of_batches([(5,) * 20] * 3) == ct2.BATCH_TOKENS_INT
