@@ -15,7 +15,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from nmt import __version__
-from nmt.config import AttentionGRUConfig, ModelConfig, RunConfig, TransformerConfig
+from nmt.config import ModelConfig, RunConfig
 from nmt.errors import ModelError, NMTError, UsageError
 from nmt.files import atomic_file, read_json, sha256_file, write_if_changed, write_json
 from nmt.manifest import CARD, CONFIG, FORMAT_VERSION, MANIFEST, WEIGHTS, model_card, read_manifest, verify_file
@@ -197,24 +197,14 @@ def _verify_small_files(directory: Path, manifest: dict[str, Any]) -> None:
             verify_file(directory, name, expected)
 
 
-def _sizes_weights(config: ModelConfig, name: str) -> bool:
-    """Whether a setting decides how large something is that is made when a model is built."""
-    match name:
-        case "max_positions":
-            return isinstance(config, TransformerConfig) and config.positions == "learned"
-        case "attention_positions":
-            return isinstance(config, AttentionGRUConfig) and config.score == "location"
-        case _:
-            return name != "window"
-
-
 def _refuse_oversized(config: ModelConfig, weights: Mapping[str, Tensor], path: Path) -> None:
     """Raise `ModelError` for a width or a number of layers that the weights cannot have, before building it."""
     largest = max((size for weight in weights.values() for size in weight.shape), default=0)
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         most = len(weights) if field.name.endswith("layers") else largest  # every layer has weights of its own
-        if isinstance(value, int) and value > most and _sizes_weights(config, field.name):
+        sizes = field.name not in config.without_effect and field.name != "window"  # which sizes nothing
+        if isinstance(value, int) and value > most and sizes:
             raise ModelError(f"{path}: {field.name} = {value} does not fit the weights")
 
 

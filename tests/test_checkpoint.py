@@ -135,6 +135,11 @@ def test_sizes_the_weights_cannot_have_are_refused_before_building(model: Path, 
         load_model(model)
 
 
+def test_a_size_that_decides_nothing_may_be_any(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "model", arch="attention", overrides=["score=dot", "attention_size=9999"])
+    assert load_model(model).config.model.without_effect >= {"attention_size"}
+
+
 @pytest.mark.parametrize(
     "change", [{"parameters": None}, {"vocabulary": 3}, {"direction": {"source": 1, "target": None}}, {"sha256": []}]
 )
