@@ -88,7 +88,7 @@ class _Beam(Generic[StateT]):
         scores, rows, tokens = self._candidates(log_probs)
         length = self.paths.tokens.shape[1] + 1
         ends = (tokens == EOS) | (self.longest == length)[:, None]
-        ended = ends & (scores > -torch.inf)
+        ended = ends & (scores != -torch.inf)  # what is not a number ends too, at the greatest length at last
         ended[:, self.options.beam_size :] = False
         if ended.any():
             self._end(ended, scores, rows, tokens, length)

@@ -1,10 +1,10 @@
 """What both searches must keep, over every model (the table of properties of search)."""
 
+import math
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from nmt.config import DecodingOptions
 from nmt.decoding.beam import beam_search
@@ -110,6 +110,7 @@ def test_lengths_follow_the_own_source(beam_size: int) -> None:
     never_ends = TableModel(lambda *_: [0.0, 0.2, 0.0, 0.01, 0.4, 0.39], uniform)
     chosen = options(beam_size=beam_size, max_length_ratio=1.5, max_length_extra=2)
     stopped = search(never_ends, *pad(*SENTENCES), chosen)
+    assert all(len(h.tokens) <= most for most, found in zip([8, 5, 6, 11], stopped, strict=True) for h in found)
     if beam_size == 1:
         assert [len(ranked[0].tokens) for ranked in stopped] == [8, 5, 6, 11]
         assert not any(ranked[0].finished for ranked in stopped)
@@ -154,14 +155,21 @@ def test_where_rules_leave_nothing_a_hypothesis_ends(beam_size: int) -> None:
         assert sorted(ranked[0].tokens) == [1, 3, 4, 5]
 
 
-def test_search_is_greedy_for_a_beam_of_one() -> None:
-    model = random_table()
-    src, src_mask = pad([4, 5])
-    calls: list[Tensor] = []
-    step = model.step
-    model.step = lambda tokens, state: calls.append(tokens) or step(tokens, state)  # type: ignore[method-assign, func-returns-value]
-    search(model, src, src_mask, options(beam_size=1))
-    assert all(len(tokens) == 1 for tokens in calls)
+def test_search_is_greedy_for_a_beam_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[str] = []
+    for method in ("greedy", "beam"):
+        monkeypatch.setitem(METHODS, method, lambda *_, method=method: chosen.append(method) or [])
+    for size in (1, 2):
+        search(random_table(), *pad([4, 5]), options(beam_size=size))
+    assert chosen == ["greedy", "beam"]
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_scores_that_are_no_numbers_still_give_a_hypothesis(beam_size: int) -> None:
+    """Weights may be finite and too large for what they are multiplied with."""
+    model = TableModel(lambda *_: [float("nan")] * 6, uniform)
+    for ranked in search(model, *pad(*SENTENCES), options(beam_size=beam_size)):
+        assert math.isnan(ranked[0].score)
 
 
 def test_stops_as_soon_as_every_sentence_has_ended() -> None:
