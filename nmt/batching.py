@@ -15,8 +15,9 @@ from nmt.special import BOS, EOS, PAD
 
 LENGTH_MULTIPLE: Final = 2
 ROWS_MULTIPLE: Final = 8
-"""Training batches are padded to, and have as many rows as, a multiple of these. That adds a few per cent of padding,
-and leaves tens of shapes where there were hundreds: libraries of matrix products prepare, and keep, code for each."""
+"""Batches are padded to, and those of training have as many rows as, a multiple of these. That adds a few per cent of
+padding, and leaves tens of shapes where there were hundreds: libraries of matrix products prepare, and keep, code for
+each."""
 
 
 @dataclass(frozen=True)

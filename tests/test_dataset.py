@@ -24,7 +24,8 @@ def split(tmp_path) -> EncodedSplit:
 
 def test_what_is_written_is_read(split):
     assert [(split.sources([i]).tolist(), split.targets([i]).tolist()) for i in range(len(split))] == PAIRS
-    assert split.sources([0]).dtype == split.src_lengths.dtype == np.int64
+    assert split.sources([2, 0, 2]).tolist() == [65535, 4, 5, 6, 7, 65535, 4]
+    assert split.sources([0]).dtype == np.int64
     assert split.src_lengths.tolist() == [3, 0, 2]
     assert split.tgt_lengths.tolist() == [1, 2, 3]
 
@@ -54,6 +55,12 @@ def test_files_are_closed_with_their_split(split, tmp_path):
     assert len(held()) == 4
     del copy
     assert len(held()) == 2
+
+
+def test_large_files_are_looked_through_piece_by_piece(split, monkeypatch):
+    monkeypatch.setattr("nmt.dataset._READ", 2)
+    assert (split.largest_id("source"), split.largest_id("target")) == (65535, 13)
+    assert split.target_ids() == {8, 9, 10, 11, 12, 13}
 
 
 def test_a_file_that_becomes_shorter_is_said_to(split, tmp_path):
