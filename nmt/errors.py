@@ -51,6 +51,5 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     text = str(error)
-    known = ("out of memory", "ALLOC_FAILED", "bad_alloc", "std::length_error")
-    said = any(words in text for words in known) or ("alloc" in text and "memory" in text)
-    return isinstance(error, RuntimeError) and said
+    known = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED", "bad_alloc", "std::length_error")
+    return isinstance(error, RuntimeError) and any(words in text for words in known)

@@ -57,7 +57,7 @@ class SampleCorpus(Corpus):
 
     def _all(self) -> Iterator[tuple[str, str]]:
         for pair in self._written.pairs():
-            self.read = self._written.read
+            self.read, self.dropped = self._written.read, self._written.dropped
             yield pair
         self.files = list(self._written.files)
         if self._grammar is not None:

@@ -30,6 +30,12 @@ def test_training_text_is_the_hand_written_pairs_and_those_of_the_grammar():
     assert corpus.place(corpus.read).endswith("grammar.toml, expansion 300")
 
 
+def test_what_its_file_dropped_is_counted():
+    corpus = open_corpus("sample#test", Reading(role="train", max_line_bytes=60))
+    kept = len(list(corpus.pairs()))
+    assert 0 < kept < corpus.read == kept + sum(corpus.dropped.values())
+
+
 def test_a_split_can_be_named_whatever_the_role():
     named = open_corpus("sample#valid", Reading(role="train"))
     assert list(named.pairs()) == list(open_corpus("sample", Reading(role="valid")).pairs())
