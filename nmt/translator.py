@@ -59,7 +59,10 @@ class Translation:
     parts: tuple[Part, ...]
     """What was translated at a time: one part for all but very long lines, none of a blank one."""
     candidates: tuple[Candidate, ...]
-    """The n best, best first; a single empty one for a blank line."""
+    """The n best, best first; a single empty one for a blank line.
+
+    Of a line in parts, each is made of what has its rank in every part, so that scores need not fall.
+    """
     source_cut: bool
     """Whether the line was so long that its end was not translated."""
     looping: bool

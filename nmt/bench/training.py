@@ -15,7 +15,14 @@ from nmt.bench.parts import Stopwatch
 from nmt.config import RunConfig
 from nmt.dataset import DataDirectory, EncodedSplit
 from nmt.models.factory import build_model
-from nmt.nn.device import peak_memory, prepare_to_train, select_device, select_precision, set_threads
+from nmt.nn.device import (
+    forget_peak_memory,
+    peak_memory,
+    prepare_to_train,
+    select_device,
+    select_precision,
+    set_threads,
+)
 from nmt.special import EOS
 from nmt.training.step import UpdateStep
 from nmt.training.subwords import segmentations
@@ -77,8 +84,7 @@ def bench_training(
     threads = set_threads(options.threads)
     prepare_to_train()
     peak = measure_peak(device)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)  # the roof's own matrices
+    forget_peak_memory(device)  # that of the roof's own matrices
     torch.manual_seed(options.seed)
     if data is None:
         split = synthetic_pairs(vocabulary, length=length)
@@ -98,7 +104,8 @@ def bench_training(
     source, target, padded, seconds, in_turn = _run(step, stream, updates, device, product)
     memory = peak_memory(device)
     peak = peak.or_better(measure_peak(device))
-    parts, part_updates = _time_parts(step, stream, max(1, updates // 4), device)
+    part_updates = max(1, updates // 4)
+    parts = _time_parts(step, stream, part_updates, device)
     work = count_work(model)
     gflops = work.training(source, target) / seconds / 1e9
     return {
@@ -165,10 +172,8 @@ def _run(
     return _Ran(source, target, places, seconds, in_turn)
 
 
-def _time_parts(
-    step: UpdateStep, stream: Iterator[Batch], updates: int, device: torch.device
-) -> tuple[dict[str, float], int]:
-    """Seconds by part, and the batches they were taken over; waiting for each part costs a GPU a little."""
+def _time_parts(step: UpdateStep, stream: Iterator[Batch], updates: int, device: torch.device) -> dict[str, float]:
+    """Seconds by part; waiting for each part costs a GPU a little."""
     watch = Stopwatch(device)
     step.model.train()
     with ExitStack() as stack:
@@ -184,7 +189,7 @@ def _time_parts(
                     step.add_gradient(batch, batch.target_tokens)
             with watch.part("optimiser"):
                 step.apply(step.options.lr / _CAUTION)
-    return watch.seconds, updates
+    return watch.seconds
 
 
 def roof_text(document: dict[str, Any]) -> str:

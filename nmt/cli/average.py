@@ -30,8 +30,8 @@ def average(
     The scores in the models' manifests are not carried over: evaluate the mean. With one model and --half,
     that model is stored in half the space.
 
-    `nmt train` itself keeps such a mean only if its validation BLEU (greedy) is higher; --checkpoints writes it in
-    any case.
+    `nmt train` itself keeps such a mean only if its validation BLEU (greedy) is as high or higher; --checkpoints
+    writes it in any case.
     """
     import torch
 

@@ -137,9 +137,9 @@ class CosineScore(DotScore):
     could differ by no more than a factor of e^2.
     """
 
-    def __init__(self, beta: float = 10.0) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.log_beta = nn.Parameter(torch.tensor(math.log(beta)))
+        self.log_beta = nn.Parameter(torch.tensor(math.log(10.0)))
 
     def project_keys(self, memory: Float[Tensor, "B S D"]) -> Float[Tensor, "B S A"]:
         """`k` / |k|."""

@@ -291,7 +291,7 @@ class Trainer:
             self._export(score)
 
     def _export_average(self) -> None:
-        """Replace the exported model by the mean of the best candidates if that translates better."""
+        """Replace the exported model by the mean of the best candidates if that translates as well or better."""
         if self.options.average_best < 2:
             return
         whole, troubles = self.directory.read_candidates(self.progress) if self.ranks.leads else ({}, [])

@@ -164,7 +164,7 @@ def test_signals_lose_nothing(whole, tmp_path):
     """Stopped by one signal after another, even by SIGKILL, and resumed: the same bytes as a run left alone."""
     data, model = whole
     out = tmp_path / "parts"
-    begin, stopped = [data, "--arch", "transformer", *SETTINGS], []
+    begin = [data, "--arch", "transformer", *SETTINGS]
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)):
         seen = checkpoints(out)
         process = start(*begin, "--out", out)
@@ -175,9 +175,7 @@ def test_signals_lose_nothing(whole, tmp_path):
         if code > 0:
             assert f"nmt train --resume --out {out}" in err
             assert "Traceback" not in err
-        stopped.append(number)
         begin = ["--resume"]
-    assert signal.SIGKILL in stopped
     finish("--resume", "--out", out)
 
     for name in ("model.safetensors", "config.json", "tokenizer.model"):

@@ -18,6 +18,13 @@ def test_a_sampled_split_is_the_same_text_in_other_pieces(unigram_data):
     assert sampled.src_lengths.tolist() == [len(sampled.sources([i])) for i in range(len(sampled))]
 
 
+def test_a_split_of_many_chunks_is_the_same_text(unigram_data, monkeypatch):
+    split, tokenizer = unigram_data.split("train"), unigram_data.tokenizers.source
+    monkeypatch.setattr("nmt.training.subwords._SENTENCES_AT_ONCE", 7)
+    sampled = sampled_split(split, unigram_data.tokenizers, alpha=0.2, seed=1, epoch=0)
+    assert [tokenizer.decode(ids) for ids in sentences(sampled)] == [tokenizer.decode(ids) for ids in sentences(split)]
+
+
 def test_source_and_target_of_one_text_are_drawn_apart(unigram_data):
     sampled = sampled_split(unigram_data.split("train"), unigram_data.tokenizers, alpha=0.2, seed=1, epoch=0)
     assert any(not np.array_equal(sampled.sources([i]), sampled.targets([i])) for i in range(len(sampled)))
