@@ -18,7 +18,7 @@ from nmt import __version__
 from nmt.config import ModelConfig, RunConfig
 from nmt.errors import ModelError, NMTError, UsageError
 from nmt.files import atomic_file, read_json, sha256_file, write_if_changed, write_json
-from nmt.manifest import CARD, CONFIG, FORMAT_VERSION, MANIFEST, WEIGHTS, model_card, read_manifest, verify_file
+from nmt.manifest import CARD, CONFIG, FORMAT, FORMAT_VERSION, MANIFEST, WEIGHTS, model_card, read_manifest, verify_file
 from nmt.models.factory import build_model
 from nmt.models.interface import Seq2Seq
 from nmt.settings import restore
@@ -154,7 +154,7 @@ def save_model(
     write_tensors(directory / WEIGHTS, {name: weight.to(dtype) for name, weight in weights.items()})
     write_json(directory / CONFIG, config.as_dict())
     manifest = {
-        "format": "nmt-model",
+        "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "nmt_version": __version__,
         **facts,

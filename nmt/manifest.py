@@ -8,6 +8,7 @@ from nmt import __version__
 from nmt.errors import ModelError
 from nmt.files import nearest_file, read_json, sha256_file, write_if_changed, write_json
 
+FORMAT: Final = "nmt-model"
 FORMAT_VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
 CONFIG: Final = "config.json"
@@ -17,7 +18,7 @@ CARD: Final = "README.md"
 
 def is_model_directory(directory: Path) -> bool:
     """Whether it was made as one, damaged or not, or a training began in it."""
-    return (directory / "training" / "run.json").is_file() or is_said_to_be(directory, "nmt-model")
+    return (directory / "training" / "run.json").is_file() or is_said_to_be(directory, FORMAT)
 
 
 def is_said_to_be(directory: Path, format_: str) -> bool:
@@ -45,7 +46,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         manifest = read_json(path)
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} is damaged: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != "nmt-model":
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ModelError(f"{directory} is no model directory: {MANIFEST} does not describe one")
     if manifest.get("format_version") != FORMAT_VERSION:
         found = manifest.get("format_version")

@@ -52,9 +52,9 @@ def kind_of(path: Path) -> Literal["model", "data"]:
     Raises:
         ModelError: it is neither a model nor a data directory.
     """
-    from nmt.dataset import FORMAT
+    from nmt import dataset
     from nmt.files import nearest_file, read_json
-    from nmt.manifest import MANIFEST
+    from nmt.manifest import FORMAT, MANIFEST
 
     if not path.is_dir():
         raise ModelError(
@@ -69,9 +69,9 @@ def kind_of(path: Path) -> Literal["model", "data"]:
     except (OSError, ValueError) as error:
         raise ModelError(f"{path / MANIFEST} is damaged: {error}") from error
     format_ = manifest.get("format") if isinstance(manifest, dict) else None
-    if format_ == FORMAT:
+    if format_ == dataset.FORMAT:
         return "data"
-    if format_ == "nmt-model":
+    if format_ == FORMAT:
         return "model"
     raise ModelError(f"{path} is no model or data directory: {MANIFEST} describes something else")
 

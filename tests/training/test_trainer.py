@@ -140,15 +140,12 @@ def test_lines_logged_after_the_last_checkpoint_are_cut(data: DataDirectory, who
 def test_stop_during_validation_saves_and_validates_later(
     data: DataDirectory, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = []
-
-    def should_stop() -> bool:
-        calls.append(1)
-        return trainer.progress.update == 6 and len(calls) > calls_before_validation + 2
-
-    trainer = Trainer(data, config(), tmp_path / "parts", report=lambda r: None, should_stop=should_stop)
-    calls_before_validation = 7
+    validating: list[bool] = []
+    trainer = Trainer(data, config(), tmp_path / "parts", report=lambda r: None, should_stop=lambda: bool(validating))
+    loss = trainer.validation.loss
+    monkeypatch.setattr(trainer.validation, "loss", lambda: validating.append(True) or loss())
     assert trainer.run().reason == "stopped"
+    assert validating
     assert trainer.progress.validated == 0
     train(data, tmp_path / "parts", config(), resume=True)
     assert weights(tmp_path / "parts") == weights(whole)
