@@ -48,41 +48,11 @@ def average_models(
             origins.append(_origin(other))
             yield named_weights(other.model)
 
-    _write(first, mean_weights(each()), origins, out, replace=replace, dtype=dtype)
+    write_mean(first, mean_weights(each()), origins, out, replace=replace, dtype=dtype)
     return first
 
 
-def average_checkpoints(
-    directory: Path,
-    checkpoints: Mapping[int, Mapping[str, Tensor]],
-    out: Path,
-    *,
-    training: Mapping[str, Any],
-    replace: bool = False,
-    dtype: torch.dtype = torch.float32,
-) -> None:
-    """Write the model in `directory` with the mean of weights that it had during its training.
-
-    Args:
-        directory: a model directory.
-        checkpoints: weights by update.
-        out: the new model directory.
-        training: what they took, in place of what the model in `directory` took.
-        replace: whether `out` may be replaced if it is not empty.
-        dtype: of the stored weights.
-
-    Raises:
-        ModelError: `directory` holds no whole model, or one of another shape.
-        UsageError: `out` is not empty.
-    """
-    refuse_non_empty(out, replace=replace)
-    origins = [f"update {update}" for update in sorted(checkpoints)]
-    model = load_model(directory)
-    model.manifest["training"] = {**model.manifest.get("training", {}), **training}
-    _write(model, mean_weights(checkpoints.values()), origins, out, replace=replace, dtype=dtype)
-
-
-def _write(
+def write_mean(
     of: LoadedModel,
     weights: Mapping[str, Tensor],
     origins: Sequence[Any],
@@ -91,6 +61,11 @@ def _write(
     replace: bool,
     dtype: torch.dtype,
 ) -> None:
+    """Write a model like `of`, which takes on the mean weights; `origins` says what they are the mean of.
+
+    Raises:
+        ModelError: the weights are of another shape.
+    """
     set_weights(of.model, weights, out / WEIGHTS)
     facts = _facts(of.manifest) | {"averaged": origins}
     with atomic_directory(out, replace=replace, keep=not is_model_directory(out)) as temporary:

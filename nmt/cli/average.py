@@ -50,7 +50,7 @@ def average(
         console.warn_if_kept(out, spare)
         console.note(f"{out}: the mean of {len(models)} model{'s' if len(models) > 1 else ''}")
         return
-    from nmt.training.averaging import average_run
+    from nmt.training.best import average_run
 
     updates, troubles = average_run(models[0], out, replace=force, dtype=dtype)
     console.warn_if_kept(out, spare)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-from nmt.averaging import average_checkpoints
+from nmt.averaging import mean_weights, write_mean
+from nmt.checkpoint import load_model
 from nmt.errors import ModelError, UsageError
 from nmt.files import follow_links, refuse_non_empty
 from nmt.manifest import read_manifest
@@ -39,5 +40,8 @@ def average_run(
     if len(whole) < 2:
         kept = f"{len(whole) or 'no'} whole checkpoint{'s' if len(whole) != 1 else ''}"
         raise ModelError(f"{directory} kept {kept}: nothing to average (a training keeps average_best=3 if not told)")
-    average_checkpoints(directory, whole, out, training=progress.cost(), replace=replace, dtype=dtype)
+    model = load_model(directory)
+    model.manifest["training"] = {**model.manifest.get("training", {}), **progress.cost()}  # not up to its best alone
+    origins = [f"update {update}" for update in sorted(whole)]
+    write_mean(model, mean_weights(whole.values()), origins, out, replace=replace, dtype=dtype)
     return sorted(whole), troubles + damaged
