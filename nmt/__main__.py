@@ -1,5 +1,6 @@
 """The process: `nmt`, and `python -m nmt`, which is the same."""
 
+import contextlib
 import os
 import sys
 
@@ -12,9 +13,15 @@ def main() -> int:
         except ModuleNotFoundError as error:
             print(f"nmt: error: the package {error.name} is missing: install nmt again", file=sys.stderr)
             return 1
-        return run()
+        code = run()
     except KeyboardInterrupt:  # while it starts; later ones are seen to further in
         return 130
+    engine = sys.modules.get("nmt.engines.ct2")
+    if engine is not None and engine.is_at_work():  # everything else has been put in order
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 if __name__ == "__main__":

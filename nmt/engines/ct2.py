@@ -152,8 +152,14 @@ class CTranslate2Engine:
             reuse_memory(one_heap=False)
 
         def opened() -> Any:
-            folder = str(directory / FOLDER)
-            return library.Translator(folder, device=kind, device_index=numbers, inter_threads=workers, intra_threads=1)
+            return library.Translator(
+                str(directory / FOLDER),
+                device=kind,
+                device_index=numbers,
+                inter_threads=workers,
+                intra_threads=1,
+                max_queued_batches=-1,  # or it waits for room in its queue, and no signal is seen to meanwhile
+            )
 
         try:
             self._translator = opened()
@@ -186,6 +192,15 @@ class CTranslate2Engine:
         """
         if (what := _impossible(options)) is not None:
             raise UsageError(f"CTranslate2 cannot search with {what}: use --engine torch")
+        try:
+            return self._in_order(sentences, options, progress)
+        except BaseException:
+            _abandoned.append(self._translator)
+            raise
+
+    def _in_order(
+        self, sentences: Sequence[tuple[int, ...]], options: DecodingOptions, progress: Progress | None
+    ) -> list[list[Hypothesis]]:
         results: list[list[Hypothesis]] = [[]] * len(sentences)
         order = sorted(range(len(sentences)), key=lambda i: -len(sentences[i]))
         for start in range(0, len(order), _CHUNK):
@@ -264,6 +279,15 @@ class CTranslate2Engine:
             )
             for pieces, score in ranked[: options.n_best]
         ]
+
+
+_abandoned: Final[list[Any]] = []
+"""Whose search was broken off: none of these is deleted, as it would first work off all that is in its queue."""
+
+
+def is_at_work() -> bool:
+    """Whether a search was broken off whose threads still work, so that the process would end with them alone."""
+    return bool(_abandoned)
 
 
 _Scored = tuple[list[str], float]  # pieces of a hypothesis, and its normalised score

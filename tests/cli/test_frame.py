@@ -297,6 +297,19 @@ def test_an_interrupt_while_it_starts_is_silent(monkeypatch, capsys) -> None:
     assert capsys.readouterr().err == ""
 
 
+def test_a_process_does_not_wait_for_a_search_that_was_broken_off(monkeypatch) -> None:
+    from nmt import __main__
+    from nmt.engines import ct2
+
+    left = []
+    monkeypatch.setattr("nmt.cli.main", lambda: 143)
+    monkeypatch.setattr("os._exit", left.append)
+    for abandoned in ([], [object()]):
+        monkeypatch.setattr(ct2, "_abandoned", abandoned)
+        assert __main__.main() == 143
+    assert left == [143]
+
+
 def test_characters_that_nobody_sees_are_escaped() -> None:
     assert console.visible("a\u200b\u2060\ufeff\U000e0041b") == "a\\u200b\\u2060\\ufeff\\U000e0041b"
     seen = "Où est l’œuvre\u00a0? می\u200cخواهم 👩\u200d💻"

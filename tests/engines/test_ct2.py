@@ -28,6 +28,7 @@ from nmt.engines.ct2 import (
     FOLDER,
     CTranslate2Engine,
     import_ctranslate2,
+    is_at_work,
     is_installed,
     read_export,
     unsupported,
@@ -438,6 +439,19 @@ def test_a_library_built_without_avx512_is_used_as_it_is(exported, monkeypatch):
     )
     engine = CTranslate2Engine(exported, load_model(exported).tokenizers)
     assert engine.search([(5, 6)], DecodingOptions())[0]
+
+
+def test_a_search_that_is_broken_off_is_not_waited_for(exported, monkeypatch):
+    def interrupt(result: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nmt.engines.ct2._abandoned", [])
+    monkeypatch.setattr("nmt.engines.ct2._result", interrupt)
+    engine = engines(exported)[1]
+    assert not is_at_work()
+    with pytest.raises(KeyboardInterrupt):
+        engine.search(sources(exported)[:2], DecodingOptions(beam_size=1))
+    assert is_at_work()
 
 
 def test_memory_goes_back_after_many_sentences(exported, monkeypatch):
