@@ -356,7 +356,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a data directory, its shape checked."""
     name = printable(str(path))
     if not path.exists():
-        near = printable(nearest_file(path))
+        near = printable(nearest_file(path, folder=True))
         raise DataError(f"{name} does not exist{near}: make it with `nmt data prepare --out {name}`")
     if not (path / MANIFEST_NAME).is_file():
         raise DataError(f"{name} is no data directory (no {MANIFEST_NAME}): make one with `nmt data prepare`")

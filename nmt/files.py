@@ -165,10 +165,16 @@ def spare_name(path: Path) -> Path:
     return next(name for name in names if not name.exists() and not name.is_symlink())
 
 
-def nearest_file(path: Path) -> str:
-    """`" (did you mean 'x'?)"` for the name in the same folder that is nearest to a path's, or an empty string."""
+def nearest_file(path: Path, *, folder: bool = False) -> str:
+    """`" (did you mean 'x'?)"` for the name beside a path that is nearest to its own, or an empty string.
+
+    Args:
+        path: of what is not there.
+        folder: whether a folder is wanted, and no file.
+    """
     try:
-        return did_you_mean(path.name, [other.name for other in path.parent.iterdir() if other.exists()])
+        others = [other.name for other in path.parent.iterdir() if (other.is_dir() if folder else other.exists())]
+        return did_you_mean(path.name, others)
     except OSError:
         return ""
 

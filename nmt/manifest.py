@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from nmt import __version__
 from nmt.errors import ModelError
-from nmt.files import nearest_file, read_json, sha256_file, write_if_changed, write_json
+from nmt.files import follow_links, nearest_file, read_json, sha256_file, write_if_changed, write_json
 
 FORMAT: Final = "nmt-model"
 FORMAT_VERSION: Final = 1
@@ -30,6 +30,20 @@ def is_said_to_be(directory: Path, format_: str) -> bool:
     return isinstance(manifest, dict) and manifest.get("format") == format_
 
 
+def vouches_for(directory: Path, path: Path) -> bool:
+    """Whether `path` leads to a file that the manifest in a model or data directory names, to it, or to an export."""
+    home, target = follow_links(directory), follow_links(path)
+    if target.parent == home / "ctranslate2":
+        return True
+    try:
+        manifest = read_json(home / MANIFEST)
+    except (OSError, ValueError):
+        return False
+    named = [manifest.get(key) for key in ("sha256", "files")] if isinstance(manifest, dict) else []
+    names = {MANIFEST, *(name for group in named if isinstance(group, dict) for name in group)}
+    return target.parent == home and target.name in names
+
+
 def read_manifest(directory: Path) -> dict[str, Any]:
     """The manifest of a model directory.
 
@@ -37,10 +51,17 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         ModelError: no such directory, no manifest in it, or one of another format or version.
     """
     if not directory.is_dir():
-        what = "it is no directory" if directory.exists() else f"there is no such directory{nearest_file(directory)}"
+        what = (
+            "it is no directory"
+            if directory.exists()
+            else f"there is no such directory{nearest_file(directory, folder=True)}"
+        )
         raise ModelError(f"no model at {directory}: {what}")
     path = directory / MANIFEST
     if not path.is_file():
+        if (directory / "training" / "run.json").is_file():
+            go_on = f"go on with it (nmt train --resume --out {directory}) up to its first validation"
+            raise ModelError(f"{directory} holds a training that has no model yet: {go_on}")
         raise ModelError(f"{directory} is no model directory: it has no {MANIFEST}")
     try:
         manifest = read_json(path)

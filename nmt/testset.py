@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nmt.corpora import Reading, open_corpus
 from nmt.dataset import DataDirectory
-from nmt.errors import DataError
+from nmt.errors import DataError, UsageError
 from nmt.lines import is_blank, printable, read_text_lines
 
 
@@ -68,6 +68,8 @@ def read_sources(path: Path) -> list[str]:
 
 def read_test_files(source: Path | None, refs: Sequence[Path]) -> TestSet:
     """A test set from a file of sources (column 1 of a `.tsv`) and one or more files of references."""
+    if source is not None and ".tsv" in source.suffixes and any(source == ref for ref in refs):
+        raise UsageError(f"{source} is given for sources and references, which would take column 1 too: use --test")
     references = read_references(refs)
     sources = None if source is None else tuple(read_sources(source))
     if sources is not None and len(sources) != len(references):

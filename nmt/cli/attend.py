@@ -106,7 +106,7 @@ def attend(
     inputs = [path for path in (src, ref) if path is not None]
     refuse_stdin_twice([*inputs, gold], "--src, --ref and --gold")
     if out is not None:
-        check_output("--output", out, inputs)
+        check_output("--output", out, inputs, [model])
     if reverse is not None and symmetrise is None:
         raise UsageError("--reverse needs --symmetrise")
     if src is not None and subwords and out is None:
@@ -139,7 +139,7 @@ def attend(
         sources, targets = _read(src, ref)
         if out is not None and not page:
             for number in range(1, len(sources) + 1):
-                check_output("--output", _numbered(out, number), inputs)
+                check_output("--output", _numbered(out, number), inputs, [model])
     else:
         assert sentence is not None
         sources, targets = [_only_line() if sentence == "-" else sentence], [target]

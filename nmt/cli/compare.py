@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def compare(
-    models: Annotated[list[Path], typer.Argument(metavar="MODEL", help="Model directories, the baseline first.")],
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Model directories, the baseline first.")],
     src: Annotated[Path | None, typer.Option("--src", help="File of source lines.")] = None,
     ref: Annotated[list[Path] | None, typer.Option("--ref", help="File of references; give several.")] = None,
     test: Annotated[
@@ -67,7 +67,8 @@ def compare(
     places = [Where(src=src, ref=refs, test=spec, data=data, split=split) for spec in specs]
     refuse_stdin_twice([src, *refs], "--src and --ref")
     if report is not None:
-        check_output("--report", report, [*refs, *([src] if src else []), *(f for p in places for f in p.test_files())])
+        inputs = [*refs, *([src] if src else []), *(f for p in places for f in p.test_files())]
+        check_output("--report", report, inputs, [*models, data])
     directions = [read_manifest(model)["direction"] for model in models]
     for model, direction in zip(models, directions, strict=True):
         if direction != directions[0]:

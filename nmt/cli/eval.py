@@ -14,6 +14,7 @@ from nmt.cli.engine import EngineChoice, load_translator
 from nmt.cli.streams import check_output, refuse_stdin_twice
 from nmt.config import LARGEST_BEAM
 from nmt.errors import DataError, UsageError
+from nmt.files import follow_links
 
 if TYPE_CHECKING:
     from nmt.evaluation import Evaluation
@@ -90,9 +91,12 @@ def evaluate(
         check_report_path(report)
     where = Where(src=src, ref=tuple(ref or ()), test=test, data=data, split=split)
     refuse_stdin_twice([src, hyp, *where.ref], "--src, --ref and --hyp")
+    inputs = [path for path in (src, hyp, *where.ref, *where.test_files()) if path]
     for option, output in (("--save-hyp", save_hyp), ("--report", report)):
         if output is not None:
-            check_output(option, output, [path for path in (src, hyp, *where.ref, *where.test_files()) if path])
+            check_output(option, output, inputs, [model, data])
+    if save_hyp is not None and report is not None and follow_links(save_hyp) == follow_links(report):
+        raise UsageError("--save-hyp and --report are one file: choose another name for one of them")
     search: dict[str, Any] = {
         "--model": model,
         "--beam": beam,

@@ -60,7 +60,7 @@ def score(
         raise UsageError("--src and --ref cannot both be standard input: give tab-separated pairs instead")
     inputs = [Input(path, max_bytes=MAX_LINE_BYTES) for path in paths]
     whole = json_output and not appears_whole(out)  # a JSON document is printed whole, or an error alone
-    with open_output(out, inputs) as shown, _held(shown) if whole else nullcontext(shown) as write:
+    with open_output(out, inputs, [model]) as shown, _held(shown) if whole else nullcontext(shown) as write:
         choice = EngineChoice(engine="torch", device=device, precision=precision, batch_tokens=batch_tokens)
         scorer = load_scorer(model, choice)
         troubles, done = Troubles(), 0

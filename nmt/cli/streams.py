@@ -16,7 +16,8 @@ from typing import Any, Final, Protocol, runtime_checkable
 from nmt.cli.console import visible
 from nmt.errors import DataError, NMTError, UsageError
 from nmt.files import atomic_file, follow_links, nearest_file, require_folder
-from nmt.lines import LineReader, open_binary, refuse_utf16
+from nmt.lines import COMPRESSIONS, LineReader, open_binary, refuse_utf16
+from nmt.manifest import vouches_for
 
 STDIN: Final = Path("-")
 FIRST_CHUNK: Final = 128
@@ -232,11 +233,12 @@ def appears_whole(output: Path | None) -> bool:
 
 
 @contextlib.contextmanager
-def open_output(path: Path | None, inputs: Sequence[Input]) -> Iterator[Write]:
+def open_output(path: Path | None, inputs: Sequence[Input], directories: Iterable[Path | None] = ()) -> Iterator[Write]:
     """Yield what writes lines: to standard output, to a device or FIFO, or to a file that appears whole.
 
     Raises:
-        UsageError: the output is one of the inputs, by whatever name.
+        UsageError: the output is one of the inputs, by whatever name, or a file of the models and data in
+            `directories`.
         NMTError: the place cannot be written or is full.
     """
     if path is None or path == STDIN:
@@ -249,8 +251,11 @@ def open_output(path: Path | None, inputs: Sequence[Input]) -> Iterator[Write]:
         return
     name = visible(str(path))
     _refuse_input(path, name, inputs)
+    _refuse_part(path, name, directories)
     if path.is_dir():
         raise UsageError(f"{name} is a directory, not a file")
+    if path.suffix in COMPRESSIONS:
+        raise UsageError(f"{name}: what is written is not compressed: name a plain file, or pipe it through a packer")
     if _is_special(path):
         try:
             descriptor = _open_special(path)
@@ -299,6 +304,12 @@ def _refuse_input(path: Path, name: str, inputs: Sequence[Input]) -> None:
             continue
         if os.path.samestat(source, output):
             raise UsageError(f"{name} is the input itself: choose another name for the output")
+
+
+def _refuse_part(path: Path, name: str, directories: Iterable[Path | None]) -> None:
+    for directory in directories:
+        if directory is not None and path.is_file() and vouches_for(directory, path):
+            raise UsageError(f"{name} is a file of {visible(str(directory))}: choose another name for the output")
 
 
 def _stream_writer(stream: _Writable) -> Write:
@@ -358,8 +369,11 @@ def _write_whole(descriptor: int, piece: bytes) -> None:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def check_output(option: str, path: Path, inputs: Sequence[Path]) -> None:
-    """Raise `UsageError` unless `path` can take results; asked before the work, not after it."""
+def check_output(option: str, path: Path, inputs: Sequence[Path], directories: Iterable[Path | None] = ()) -> None:
+    """Raise `UsageError` unless `path` can take results; asked before the work, not after it.
+
+    It must be none of `inputs`, and no file of the models and data in `directories`.
+    """
     name = f"{option} {visible(str(path))}"
     if path.is_dir():
         raise UsageError(f"{name} is a directory, not a file")
@@ -368,6 +382,7 @@ def check_output(option: str, path: Path, inputs: Sequence[Path]) -> None:
         raise UsageError(f"{name} is no plain file")
     if path.exists() and any(other.is_file() and other.samefile(path) for other in inputs):
         raise UsageError(f"{name} is an input: choose another name for the output")
+    _refuse_part(path, name, directories)
 
 
 def refuse_stdin_twice(inputs: Iterable[Path | None], options: str) -> None:

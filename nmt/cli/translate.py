@@ -127,7 +127,7 @@ def translate(
     )
     first = LARGEST_CHUNK if appears_whole(out) else FIRST_CHUNK  # nobody sees its first lines before the last
     inputs = [Input(path, max_bytes=MAX_LINE_BYTES, first_chunk=first) for path in files or [STDIN]]
-    with open_output(out, inputs) as write:
+    with open_output(out, inputs, [model]) as write:
         translator = load_translator(model, options, choice, max_source_tokens=max_source_tokens)
         if sys.stdin.isatty() and any(item.path == STDIN for item in inputs):
             console.note("one sentence a line; Ctrl-D ends")

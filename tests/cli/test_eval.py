@@ -134,6 +134,9 @@ def test_tokenised_translations_get_a_warning(nmt, files):
         (["--test", "test", "--report", "nowhere/x.md"], 2, "there is no folder"),
         (["--test", "test", "--report", "folder.md"], 2, "folder.md is a directory"),
         (["--test", "test", "--save-hyp", "/dev/null"], 2, "is no plain file"),
+        (["--test", "test", "--save-hyp", "MODEL/manifest.json"], 2, "manifest.json is a file of"),
+        (["--test", "test", "--report", "x.md", "--save-hyp", "x.md"], 2, "--save-hyp and --report are one file"),
+        (["--src", "test.tsv", "--ref", "test.tsv"], 2, "use --test"),
         (["--ref", "test.en"], 2, "--ref alone is not enough"),
         (["--split", "test"], 2, "--split goes with --data"),
         (["--data", "x", "--test", "y"], 2, "--data and --test both name a test set"),
@@ -151,7 +154,7 @@ def test_mistakes_are_one_line(nmt, files, model, args, code, message):
     if args[0] in ("--test", "--src", "--ref", "--data") and "--hyp" not in args and "-m" not in args:
         args = ["-m", str(model), *args]
     (files / "folder.md").mkdir()
-    result = nmt("eval", *args)
+    result = nmt("eval", *(arg.replace("MODEL", str(model)) for arg in args))
 
     assert (result.code, result.out) == (code, "")
     assert result.err.startswith("nmt: error: ")

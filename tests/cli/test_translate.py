@@ -466,6 +466,19 @@ def test_a_score_document_is_printed_whole_or_not_at_all(run) -> None:
     assert (result.code, result.out) == (3, b"")
 
 
+def test_an_output_that_would_destroy_the_model_is_refused(run, tmp_path) -> None:
+    model = tiny_model(tmp_path / "model")
+    before = (model / "config.json").read_bytes()
+    assert run(b"x\n", "-m", model, "-o", model / "config.json").code == 2
+    assert (model / "config.json").read_bytes() == before
+
+
+def test_an_output_named_as_compressed_is_refused(run, tmp_path) -> None:
+    result = run(b"x\n", "-o", tmp_path / "out.en.gz")
+    assert (result.code, list(tmp_path.glob("out*"))) == (2, [])
+    assert "is not compressed" in result.err
+
+
 def test_an_output_needs_its_folder(run, tmp_path) -> None:
     result = run(b"x\n", "-o", tmp_path / "none" / "x.en")
     assert result.code == 2
