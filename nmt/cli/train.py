@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nmt.cli import console
-from nmt.errors import UsageError
+from nmt.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from nmt.config import RunConfig
@@ -84,7 +84,12 @@ def train(
             if identity is None:
                 raise UsageError("name the data directory: nmt train DATA --arch ... --out DIR")
             assert out is not None
-            data = find_place(identity.data_path, seen_from=out)
+            data = Path(os.path.normpath(find_place(identity.data_path, seen_from=out)))
+            if not data.exists():
+                raise DataError(
+                    f"the data of this run, {data}, is gone: say where it is now: "
+                    f"nmt train DATA --resume --out {shlex.quote(str(out))}"
+                )
         resolved = _resolve(arch, preset, config, overrides or [], flags, identity.config if identity else None)
         if identity:
             check_resumable(identity.config, resolved.as_dict())
@@ -164,7 +169,7 @@ def _train(
         trainer.report({"type": "start", "trainer": trainer})
         stop.training = True
         outcome = trainer.run(resume=resume, clear=force)
-    _conclude(outcome, out, stop)
+    _conclude(outcome, out, stop, processes=ranks.local_size if ranks.size > 1 else 0)
 
 
 def _check_replaceable(out: Path, data: Path) -> None:
@@ -193,14 +198,16 @@ def _set_aside(out: Path) -> None:
     console.warn_if_kept(out, spare)
 
 
-def _conclude(outcome: "Outcome", out: Path, stop: "_Stop") -> None:
+def _conclude(outcome: "Outcome", out: Path, stop: "_Stop", *, processes: int) -> None:
+    """Say how it ended; `processes` that torchrun started on this machine, 0 without it."""
     progress = outcome.progress
     if not outcome.begun and outcome.reason != "stopped":
         console.note(f"already complete at update {progress.update}: nothing was done")
     elif not outcome.begun:
         console.note("stopped before anything was done: the same command begins again")
     elif outcome.reason in ("stopped", "time"):
-        again = ["nmt", "train", "--resume", "--out", str(out)]
+        program = ["torchrun", "--nproc-per-node", str(processes), "-m", "nmt"] if processes else ["nmt"]
+        again = [*program, "train", "--resume", "--out", str(out)]
         where = f"saved at update {progress.update}" if progress.update else "stopped before the first update"
         console.note(f"{where}; go on with: {shlex.join(again)}")
     if progress.exported >= 0:

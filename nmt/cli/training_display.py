@@ -32,7 +32,8 @@ def describe_record(record: dict[str, Any]) -> str:
             return f"time is up: BLEU {record['bleu']:.2f} at update {record['update']}, {kept}"
         case "resumed":
             settings = (f"{key} = {now} (was {before})" for key, (before, now) in record["changed"].items())
-            return f"resuming with other settings: {', '.join(settings)}"
+            text = f"resuming at update {record['update']}"
+            return f"{text} with other settings: {', '.join(settings)}" if record["changed"] else text
         case _:
             return ""
 
@@ -41,7 +42,8 @@ def _describe_start(trainer: Any) -> str:
     from nmt.checkpoint import count_parameters
 
     pairs, parameters = len(trainer.train_split), count_parameters(trainer.model)
-    machine = f"{trainer.device} ({trainer.precision}, {trainer.threads} threads)"
+    threads = f"{trainer.threads} thread{'s' if trainer.threads != 1 else ''}"
+    machine = f"{trainer.device} ({trainer.precision}, {threads})"
     return f"{trainer.config.arch}: {parameters:,} parameters, {pairs:,} training pairs, on {machine}"
 
 
@@ -87,6 +89,8 @@ class TrainingDisplay:
             self.console.print(f"nmt: warning: {console.visible(record['message'])}")
         elif line:
             self.console.print(console.visible(line))
+            if "update" in record:
+                self.bar.update(self.task, completed=record["update"])
 
     def _left(self, update: int) -> str:
         now = time.monotonic()

@@ -93,11 +93,15 @@ def in_autocast_type(x: torch.Tensor) -> torch.Tensor:
 def set_threads(count: int, *, share: int = 1) -> int:
     """Compute on `count` CPU threads, 0 for all cores this process may use; returns the number.
 
+    Where `OMP_NUM_THREADS` of the environment says how many, 0 is so many (torchrun sets it to 1 by itself, so that it
+    says nothing where processes share the cores).
+
     Args:
         count: of threads.
         share: processes among which the cores are divided where `count` is 0.
     """
-    torch.set_num_threads(count or max(1, available_cores() // share))
+    if count or share > 1 or not os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(count or max(1, available_cores() // share))
     return torch.get_num_threads()
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from nmt.errors import DataError, NMTError, UsageError
 from nmt.metrics.base import Score
 from nmt.models.factory import build_model
 from nmt.nn.device import peak_memory, prepare_to_train, select_device, select_precision, set_threads
-from nmt.training.identity import RunIdentity, check_resumable, place_of
+from nmt.training.identity import RunIdentity, check_resumable, find_place, place_of
 from nmt.training.moments import begin_moments, run_tensors
 from nmt.training.progress import Candidate, Progress
 from nmt.training.ranks import Ranks
@@ -113,9 +114,12 @@ class Trainer:
             if clear:
                 self.directory.clear()
             if resume:
-                self._resume()
+                changed = self._resume()
                 if self.progress.finished and (reason := self._reason_to_end()) in ("complete", "patience"):
                     return Outcome(reason=reason, progress=self.progress, begun=False)
+                if self.ranks.leads:
+                    self._write_identity()
+                    self.report({"type": "resumed", "update": self.progress.update, "changed": changed})
             else:
                 options = self.options
                 self.directory.require_unbegun()
@@ -355,30 +359,30 @@ class Trainer:
         where = place_of(self.data.path, seen_from=self.out)
         self.directory.write_identity(RunIdentity(self.config.as_dict(), self.data.fingerprint, where, self._batches))
 
-    def _resume(self) -> None:
-        """Go on from the newest checkpoint, which the leader reads."""
+    def _resume(self) -> dict[str, tuple[Any, Any]]:
+        """Go on from the newest checkpoint, which the leader reads; the settings that changed, as it knows them."""
+        changed: dict[str, tuple[Any, Any]] = {}
         if self.ranks.leads:
             identity = self.directory.identity()
             if identity.data != self.data.fingerprint:
-                raise UsageError(f"{self.data.path} is not the data this run was started with ({identity.data_path})")
+                begun_with = os.path.normpath(find_place(identity.data_path, seen_from=self.directory.path.parent))
+                raise UsageError(f"{self.data.path} is not the data this run was started with ({begun_with})")
             changed = check_resumable(identity.config, self.config.as_dict())
-            if changed:
-                self.report({"type": "resumed", "changed": changed})
             if identity.batches != self._batches:
                 raise UsageError(
                     f"the run was started with {identity.batches} batches an update, now it would be {self._batches}: "
-                    "accumulation times the number of processes must stay"
+                    "start as many processes with torchrun, or give another --set accumulation=N"
                 )
             progress, troubles = self.directory.load(self.model, self.step.optimizer)
             for trouble in troubles:
                 self.report({"type": "warning", "message": trouble})
             self.progress = progress or Progress()
-            self._write_identity()
         if self.ranks.size > 1:
             self.progress = Progress.from_dict(self.ranks.gather(dataclasses.asdict(self.progress))[0])
             if self.progress.update and not self.ranks.leads:
                 begin_moments(self.model, self.step.optimizer)
             self.ranks.share(run_tensors(self.model, self.step.optimizer))
+        return changed
 
 
 def training_corpora(data: DataDirectory) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """`nmt train` from the shell: its errors, its signals, and a kill that loses nothing."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from nmt.cli import console
-from nmt.cli.train import _Stop
+from nmt.cli.train import _conclude, _Stop
+from nmt.training.progress import Progress
+from nmt.training.trainer import Outcome
 
 TINY = ["--set", "model_size=16", "--set", "ffn_size=16", "--set", "num_heads=2", "--set", "threads=1"]
 QUICK = [*TINY, "--preset", "tiny", "--set", "eval_every=20", "--set", "save_every=5", "--set", "log_every=5"]
@@ -201,6 +204,23 @@ def test_a_finished_training_is_not_begun_again(nmt, whole):
     assert result.code == 0
     assert "already complete at update" in result.err
     assert {path: path.stat().st_mtime_ns for path in model.rglob("*") if path.name != "lock"} == before
+
+
+@pytest.mark.parametrize(
+    ("processes", "expected"),
+    [(0, "nmt train --resume --out 'my run'"), (2, "torchrun --nproc-per-node 2 -m nmt train --resume --out 'my run'")],
+)
+def test_the_command_that_goes_on_starts_as_many_processes(capsys, processes, expected):
+    outcome = Outcome(reason="time", progress=Progress(update=7))
+    _conclude(outcome, Path("my run"), _Stop(), processes=processes)
+    assert f"saved at update 7; go on with: {expected}\n" in capsys.readouterr().err
+
+
+def test_data_that_is_gone_is_asked_for(nmt, whole, tmp_path):
+    shutil.copytree(whole[1], tmp_path / "elsewhere" / "model")
+    result = nmt("train", "--resume", "--out", tmp_path / "elsewhere" / "model")
+    assert result.code == 3
+    assert "is gone: say where it is now: nmt train DATA --resume --out" in result.err
 
 
 def test_a_process_interrupted_twice_leaves_whole_checkpoints(whole, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nmt.errors import DeviceError
-from nmt.nn.device import autocast, has_fast_bf16, in_autocast_type, select_device, select_devices
+from nmt.nn.device import autocast, has_fast_bf16, in_autocast_type, select_device, select_devices, set_threads
 
 
 @pytest.fixture
@@ -58,6 +58,19 @@ def test_what_is_added_to_stays_in_the_type_of_the_products():
         assert in_autocast_type(x).dtype == torch.bfloat16
     with autocast(x.device, "fp32"):
         assert in_autocast_type(x) is x
+
+
+def test_threads_are_those_of_the_environment_where_no_number_is_given(monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setattr("nmt.nn.device.available_cores", lambda: 6)
+    try:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        assert (set_threads(3), set_threads(0), set_threads(0, share=2)) == (3, 6, 3)
+        torch.set_num_threads(2)  # as torch itself does, once, when it finds
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        assert (set_threads(0), set_threads(0, share=2), set_threads(5)) == (2, 3, 5)
+    finally:
+        torch.set_num_threads(before)
 
 
 HEAP = """

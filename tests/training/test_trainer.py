@@ -167,6 +167,14 @@ def test_resuming_a_finished_run_changes_nothing(data: DataDirectory, tmp_path: 
     assert all(before[path] == after[path] for path in before if path != lock)
 
 
+def test_a_finished_run_stays_as_it_is_where_less_is_asked_for(data: DataDirectory, tmp_path: Path) -> None:
+    train(data, tmp_path / "run", config())
+    before = (tmp_path / "run" / "training" / "run.json").read_bytes()
+    outcome = train(data, tmp_path / "run", config("transformer", "max_updates=3"), resume=True)
+    assert (outcome.reason, outcome.begun) == ("complete", False)
+    assert (tmp_path / "run" / "training" / "run.json").read_bytes() == before
+
+
 def test_a_finished_run_can_be_prolonged(data: DataDirectory, tmp_path: Path) -> None:
     constant = "schedule=constant"
     train(data, tmp_path / "whole", config("transformer", constant, "max_updates=16"))
@@ -187,9 +195,9 @@ def test_harmless_settings_that_changed_are_listed(data: DataDirectory, tmp_path
     train(data, tmp_path / "run", config(), stop_at=3)
     records: list[dict[str, Any]] = []
     train(data, tmp_path / "run", config("transformer", "log_every=1"), resume=True, report=records.append, stop_at=4)
-    assert records[0] == {"type": "resumed", "changed": {"log_every": (2, 1)}}
+    assert records[0] == {"type": "resumed", "update": 3, "changed": {"log_every": (2, 1)}}
     train(data, tmp_path / "run", config("transformer", "log_every=1"), resume=True, report=records.append, stop_at=5)
-    assert [record["type"] for record in records].count("resumed") == 1
+    assert [record["changed"] for record in records if record["type"] == "resumed"] == [{"log_every": (2, 1)}, {}]
 
 
 def test_other_data_is_refused(data: DataDirectory, tmp_path: Path) -> None:
