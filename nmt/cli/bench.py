@@ -68,6 +68,7 @@ def _bench() -> None:
 
 @app.command()
 def train(
+    context: typer.Context,
     data: Annotated[Path | None, typer.Argument(help="Data directory; synthetic sentences if not given.")] = None,
     arch: Annotated[str, typer.Option(help="gru, attention or transformer.")] = "transformer",
     preset: Annotated[str | None, typer.Option(help="As for nmt train.", show_default="small")] = None,
@@ -114,7 +115,7 @@ def train(
         arguments.add("--set", item)
     arguments.add_option("--length", length)
     arguments.add_option("--vocab", vocab)
-    driver = _Driver(arguments, TRAINING_SWEEPS, sweep, plot, against, checkout, rounds, json_output)
+    driver = _Driver(context, arguments, TRAINING_SWEEPS, sweep, plot, against, checkout, rounds, json_output)
 
     def measure() -> tuple[dict[str, Any], list[tuple[str, str]]]:
         from nmt.bench.training import SYNTHETIC_VOCABULARY, bench_training, training_rows
@@ -138,6 +139,7 @@ def train(
 
 @app.command()
 def translate(
+    context: typer.Context,
     file: Annotated[
         Path | None, typer.Argument(help="Text, one sentence per line; the sample's test set if not given.")
     ] = None,
@@ -181,7 +183,9 @@ def translate(
     for option, value in given:
         arguments.add_option(option, value)
     inputs = [] if file is None else [file]
-    driver = _Driver(arguments, TRANSLATION_SWEEPS, sweep, plot, against, checkout, rounds, json_output, inputs)
+    driver = _Driver(
+        context, arguments, TRANSLATION_SWEEPS, sweep, plot, against, checkout, rounds, json_output, inputs
+    )
     if file is not None and driver.runs_several and (file == STDIN or (file.exists() and not file.is_file())):
         raise UsageError(f"{file} can be read once only: a sweep or a comparison needs a plain file")
 
@@ -247,6 +251,7 @@ class _Driver:
 
     def __init__(
         self,
+        context: typer.Context,
         arguments: Sequence[str],
         sweeps: dict[str, _Sweep],
         sweep: str | None,
@@ -280,6 +285,8 @@ class _Driver:
         for word in self.extra:
             if word.partition("=")[0] in _DRIVING:
                 raise UsageError(f"--against says how the other side is run: leave {word} out of it")
+        if self.extra and checkout is None:  # that one may know other options
+            context.command.make_context(context.info_name, [*arguments[2:], *self.extra], parent=context.parent)
         if plot is not None:
             from nmt.plotting import check_plot
 

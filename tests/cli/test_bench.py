@@ -92,6 +92,8 @@ def test_a_comparison_gives_the_ratio_of_medians(nmt, answers):
         (["train", "--sweep", "vocab", "--vocab", "500"], "--sweep vocab sets --vocab by itself"),
         (["translate", "--against", "--beam 1 --sweep=beam"], "leave --sweep=beam out of it"),
         (["train", "--against", "--against x"], "leave --against out of it"),
+        (["train", "--against", "--foo"], "no such option --foo"),
+        (["translate", "--against", "--beam 0"], "'--beam'"),
         (["translate", "-", "--sweep", "beam"], "- can be read once only"),
         (["translate", "/dev/null", "--against", "--beam 1"], "/dev/null can be read once only"),
     ],
