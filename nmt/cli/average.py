@@ -10,7 +10,7 @@ from nmt.errors import UsageError
 
 
 def average(
-    models: Annotated[list[Path], typer.Argument(metavar="MODEL", help="Model directories to average.")],
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Model directories to average.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Model directory to write.", show_default=False)],
     checkpoints: Annotated[
         bool, typer.Option("--checkpoints", help="Of one model: the best checkpoints that its training kept.")

@@ -27,7 +27,7 @@ _MATRIX: Final = 768
 def doctor(
     directories: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="DIRECTORY", help="Model, run or data directories to check.", show_default=False),
+        typer.Argument(metavar="DIRECTORY...", help="Model, run or data directories to check.", show_default=False),
     ] = None,
     prove_resume: Annotated[
         bool, typer.Option("--prove-resume", help="Train small models, with a stop and without, and compare them.")
@@ -300,7 +300,10 @@ def _print_machine(facts: dict[str, Any]) -> None:
         ("Python", f"{facts['python']} on {facts['platform']}"),
         ("CPU", f"{cpu['name']}, {cpu['cores']} cores, {cpu['instructions']}"),
         ("Memory", f"{_gib(memory['total'])}, {_gib(memory['available'])} available"),
-        ("PyTorch", f"{torch_['version']} ({build}), {torch_['threads']} threads"),
+        (
+            "PyTorch",
+            f"{torch_['version']} ({build}), {torch_['threads']} thread{'s' if torch_['threads'] != 1 else ''}",
+        ),
         ("fp32 on CPU", f"{speeds['fp32']:,.0f} GFLOP/s"),
         ("bf16 on CPU", f"{speeds['bf16']:,.0f} GFLOP/s, {cpu['bf16']}"),
     ]

@@ -100,5 +100,5 @@ def score_corpus(
     result = metric.corpus_score(list(hyps), columns, n_bootstrap=bootstrap)  # type: ignore[arg-type]
     low = high = None
     if bootstrap > 1:
-        low, high = float(result._mean - result._ci), float(result._mean + result._ci)
+        low, high = max(0.0, float(result._mean - result._ci)), float(result._mean + result._ci)
     return Score(name=name, value=float(result.score), signature=str(metric.get_signature()), low=low, high=high)

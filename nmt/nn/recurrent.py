@@ -227,8 +227,6 @@ def run_cell(
 ) -> Float[Tensor, "B T state"]:
     """States after each position; a position whose mask is False leaves the state as it is."""
     from_input = cell.input(x.transpose(0, 1))
-    if not torch.is_grad_enabled():
-        initial = initial.detach()
     states = _Sequence.apply(  # type: ignore[no-untyped-call]
         type(cell), from_input, cell.hidden.weight, cell.hidden.bias, initial.float(), mask.T[..., None]
     )
