@@ -144,10 +144,12 @@ def attend(
         assert sentence is not None
         sources, targets = [_only_line() if sentence == "-" else sentence], [target]
     printing = out is None or (json_output and not page)
-    shown = _attended(loaded, sources, targets, beam or 5, drawn=out is not None, printing=printing)
+    shown = _attended(loaded, src, sources, targets, beam or 5, drawn=out is not None, printing=printing)
     if out is not None and page:
         kept = _write_page(out, sources, shown, several=src is not None)
         shown = iter(kept[:1] if json_output else ())
+    elif out is not None:
+        shown = iter(list(shown))  # no picture is drawn before all lines are known to fit
     for number, pair in shown:
         matrix = _Matrix(pair, pair.alignment(layer, head), subwords=subwords)
         if out is not None and not page:
@@ -176,6 +178,7 @@ def _read(src: Path, ref: Path | None) -> tuple[list[str], list[str | None]]:
 
 def _attended(
     loaded: "LoadedModel",
+    src: Path | None,
     sources: Sequence[str],
     targets: Sequence[str | None],
     beam: int,
@@ -199,7 +202,7 @@ def _attended(
             except DataError as error:
                 if not several:
                     raise
-                raise DataError(f"line {number}: {error}") from error
+                raise DataError(f"{src}, line {number}: {error}") from error
             if show is not None:
                 show(number, len(sources))
     if not found:

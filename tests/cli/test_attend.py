@@ -52,6 +52,14 @@ def test_a_file_gives_a_page_of_its_sentences_or_a_picture_of_each(nmt, model, c
     assert sorted(path.name for path in corpus.glob("*.png")) == ["map-1.png", "map-3.png"]
 
 
+def test_no_picture_stays_where_a_later_line_cannot_be_shown(nmt, model, corpus):
+    (corpus / "long.fr").write_text(f"La gare.\n{'la gare ' * 200}\n", encoding="utf-8")
+    result = nmt("attend", "-m", model, "--src", corpus / "long.fr", "-o", corpus / "map.svg")
+    assert (result.code, result.err.count("\n")) == (3, 1)
+    assert f"{corpus / 'long.fr'}, line 2: " in result.err
+    assert not list(corpus.glob("map*"))
+
+
 def pairs_of(page):
     return json.loads(re.search(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8"))[1])
 
