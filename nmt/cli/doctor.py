@@ -1,6 +1,7 @@
 """`nmt doctor`: what this machine offers, what is missing, and whether a directory is whole."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -51,13 +52,13 @@ def doctor(
         raise UsageError("--device is for --prove-resume")
     facts = machine() | {"packages": packages(), "shipped_model": _shipped()}
     checked = [check(path) for path in directories or ()]
-    proofs = _prove_resume(device or "auto") if prove_resume else []
+    proofs = _prove_resume(device or "auto") if prove_resume else iter(())
     if json_output:
-        document = {**facts, "checked": checked, "exact_resume": proofs}
+        document = {**facts, "checked": checked, "exact_resume": list(proofs)}
         console.print_json(document)
         _refuse_damage(checked)
         return
-    if not checked and not proofs:
+    if not checked and not prove_resume:
         _print_machine(facts)
     for entry in checked:
         _print_checked(entry)
@@ -148,20 +149,19 @@ def _refuse_damage(checked: list[dict[str, Any]]) -> None:
         raise ModelError("; ".join(troubles))
 
 
-def _prove_resume(device: str) -> list[dict[str, Any]]:
-    """Of each architecture, how it was trained twice with the same outcome."""
+def _prove_resume(device: str) -> Iterator[dict[str, Any]]:
+    """Of each architecture in turn, how it was trained twice with the same outcome."""
     import tempfile
 
     from nmt.config import ARCHITECTURES
     from nmt.training.proof import prove_exact_resume, sample_data
 
-    proofs = []
     with tempfile.TemporaryDirectory(prefix="nmt-") as folder:
         data = sample_data(Path(folder) / "data")
         for arch in ARCHITECTURES:
+            console.note(f"{arch}: training with a stop and without")
             options = prove_exact_resume(data, Path(folder), arch=arch, device=device).training
-            proofs.append({"arch": arch, "device": options.device, "precision": options.precision})
-    return proofs
+            yield {"arch": arch, "device": options.device, "precision": options.precision}
 
 
 def machine() -> dict[str, Any]:
