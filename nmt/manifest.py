@@ -100,8 +100,8 @@ def verify_file(directory: Path, name: str, expected: str) -> None:
         raise ModelError(f"{path} is damaged: its checksum is not the one in {MANIFEST}")
 
 
-def record_scores(directory: Path, scores: Iterable[Mapping[str, Any]]) -> None:
-    """Note scores in the manifest and card of a model; one of the same set and name is replaced.
+def record_scores(directory: Path, scores: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Note scores in the manifest and card of a model; those of the same set and name are replaced, and returned.
 
     Args:
         directory: a model directory.
@@ -109,11 +109,13 @@ def record_scores(directory: Path, scores: Iterable[Mapping[str, Any]]) -> None:
     """
     manifest = read_manifest(directory)
     new = {(score["set"], score["name"]): dict(score) for score in scores}
-    kept = [score for score in manifest.get("scores", []) if (score["set"], score["name"]) not in new]
+    before = manifest.get("scores", [])
+    kept = [score for score in before if (score["set"], score["name"]) not in new]
     manifest["scores"] = [*kept, *new.values()]
     write_if_changed(directory / CARD, model_card(manifest).encode())
     manifest["sha256"][CARD] = sha256_file(directory / CARD)
     write_json(directory / MANIFEST, manifest)
+    return [score for score in before if score not in kept]
 
 
 def model_card(manifest: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import nmt
 from nmt.cli import console
 from nmt.cli.engine import EngineChoice, load_translator
 from nmt.cli.streams import check_output, refuse_stdin_twice
-from nmt.config import LARGEST_BEAM
+from nmt.config import LARGEST_BEAM, DecodingOptions
 from nmt.errors import DataError, UsageError
 from nmt.files import follow_links
 
@@ -194,9 +194,15 @@ class _Done:
 
         assert self.directory is not None
         assert self.decoding is not None
-        beam = self.decoding["beam_size"]
-        how = f"{Path(self.evaluation.test_name).name}, {f'beam {beam}' if beam > 1 else 'greedy'}"
-        record_scores(self.directory, [{"set": how, **dataclasses.asdict(s)} for s in self.evaluation.scores.values()])
+        beam, penalty, precision = (self.decoding[key] for key in ("beam_size", "length_penalty", "precision"))
+        how = [Path(self.evaluation.test_name).name, f"beam {beam}" if beam > 1 else "greedy"]
+        if beam > 1 and penalty != DecodingOptions.length_penalty:
+            how.append(f"length penalty {penalty:g}")
+        if precision != "fp32":
+            how.append(precision)
+        scores = [{"set": ", ".join(how), **dataclasses.asdict(s)} for s in self.evaluation.scores.values()]
+        for old in record_scores(self.directory, scores):
+            console.note(f"recorded in place of {old['name']} {old['value']:.2f} of {old['set']}")
 
     def report(self) -> "Report":
         """What `--report` writes."""

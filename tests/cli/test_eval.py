@@ -196,8 +196,10 @@ def test_record_notes_the_scores_with_the_model(nmt, files):
     from nmt.checkpoint import load_model
 
     directory = tiny_model(files / "model")
-    for _ in range(2):  # the second time replaces
-        assert nmt("eval", "-m", directory, "--test", "test.tsv", "--beam", 1, "--record").code == 0
+    for replaces in (False, True):
+        result = nmt("eval", "-m", directory, "--test", "test.tsv", "--beam", 1, "--record")
+        assert result.code == 0
+        assert ("recorded in place of BLEU" in result.err) is replaces
 
     scores = load_model(directory).manifest["scores"]
     assert [(score["set"], score["name"]) for score in scores] == [
@@ -205,6 +207,15 @@ def test_record_notes_the_scores_with_the_model(nmt, files):
         *(("test.tsv, greedy", name) for name in ("BLEU", "chrF2", "TER")),
     ]
     assert "test.tsv, greedy" in (directory / "README.md").read_text(encoding="utf-8")
+
+
+def test_record_says_how_the_search_was_unusual(nmt, files):
+    from nmt.checkpoint import load_model
+
+    directory = tiny_model(files / "model")
+    search = ["--beam", 2, "--length-penalty", 0, "--precision", "bf16"]
+    assert nmt("eval", "-m", directory, "--test", "test.tsv", *search, "--record").code == 0
+    assert load_model(directory).manifest["scores"][-1]["set"] == "test.tsv, beam 2, length penalty 0, bf16"
 
 
 def test_record_has_no_meaning_without_a_model(nmt, files):
