@@ -254,7 +254,7 @@ class TrainingConfig:
     seed: int = setting(1, "seed of initialisation, dropout and batch order")
     precision: Precision = setting("auto", "bf16 computes matrix products in bfloat16; auto where the device has it")
     device: str = setting("auto", "cpu, cuda, cuda:N, or auto")
-    threads: int = setting(0, "CPU threads; 0 for all cores")
+    threads: int = setting(0, "CPU threads; 0 for all cores, or as many as OMP_NUM_THREADS says")
 
     def __post_init__(self) -> None:
         _check_positive(
