@@ -4,6 +4,8 @@ import contextlib
 import os
 import sys
 
+from nmt.host import ends_at_once
+
 
 def main() -> int:
     """Run the command line and return the exit code; a package that is missing is one line, like every error."""
@@ -16,8 +18,7 @@ def main() -> int:
         code = run()
     except KeyboardInterrupt:  # while it starts; later ones are seen to further in
         return 130
-    engine = sys.modules.get("nmt.engines.ct2")
-    if engine is not None and engine.is_at_work():  # everything else has been put in order
+    if ends_at_once():  # all that is ours has been put in order
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.flush()
         os._exit(code)

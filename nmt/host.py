@@ -1,4 +1,4 @@
-"""The computer that this process runs on: its cores, its processor, its C library. Loads no torch."""
+"""The computer of this process: its cores, processor and C library; and how the process ends. Loads no torch."""
 
 import ctypes
 import os
@@ -49,3 +49,17 @@ def return_memory() -> bool:
     except (OSError, AttributeError):
         return False
     return True
+
+
+class _Ending:
+    at_once: bool = False
+
+
+def end_at_once() -> None:
+    """Wait for no thread of a library when the process ends, nor let one meet an interpreter that is half gone."""
+    _Ending.at_once = True
+
+
+def ends_at_once() -> bool:
+    """Whether `end_at_once` was called."""
+    return _Ending.at_once

@@ -13,7 +13,7 @@ from nmt.decoding.hypothesis import Hypothesis
 from nmt.engines import Progress
 from nmt.errors import DeviceError, ModelError, UsageError, is_out_of_memory
 from nmt.files import read_json
-from nmt.host import available_cores, has_avx512, return_memory, reuse_memory
+from nmt.host import available_cores, end_at_once, has_avx512, return_memory, reuse_memory
 from nmt.manifest import WEIGHTS, read_manifest, verify_file
 from nmt.special import BOS, EOS, PAD
 from nmt.tokenizer import TokenizerPair
@@ -196,6 +196,7 @@ class CTranslate2Engine:
             return self._in_order(sentences, options, progress)
         except BaseException:
             _abandoned.append(self._translator)
+            end_at_once()
             raise
 
     def _in_order(
@@ -282,12 +283,7 @@ class CTranslate2Engine:
 
 
 _abandoned: Final[list[Any]] = []
-"""Whose search was broken off: none of these is deleted, as it would first work off all that is in its queue."""
-
-
-def is_at_work() -> bool:
-    """Whether a search was broken off whose threads still work, so that the process would end with them alone."""
-    return bool(_abandoned)
+"""Whose search was broken off while their threads work: deleting one would first work off all that is in its queue."""
 
 
 _Scored = tuple[list[str], float]  # pieces of a hypothesis, and its normalised score

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from nmt.errors import NMTError, UsageError
+from nmt.host import end_at_once
 
 _PATIENCE: Final = datetime.timedelta(minutes=10)
 """The leader may take so long over a validation or a save before the others give it up for dead."""
@@ -67,6 +68,7 @@ class Ranks:
             return
         if device.type == "cuda":
             torch.cuda.set_device(device)
+        end_at_once()  # Gloo's threads take the interpreter's lock to free tensors, and abort if it is gone
         try:
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
             yield

@@ -297,17 +297,18 @@ def test_an_interrupt_while_it_starts_is_silent(monkeypatch, capsys) -> None:
     assert capsys.readouterr().err == ""
 
 
-def test_a_process_does_not_wait_for_a_search_that_was_broken_off(monkeypatch) -> None:
-    from nmt import __main__
-    from nmt.engines import ct2
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_process_waits_for_no_thread_where_it_is_to_end_at_once(monkeypatch, at_once) -> None:
+    from nmt import __main__, host
 
     left = []
     monkeypatch.setattr("nmt.cli.main", lambda: 143)
     monkeypatch.setattr("os._exit", left.append)
-    for abandoned in ([], [object()]):
-        monkeypatch.setattr(ct2, "_abandoned", abandoned)
-        assert __main__.main() == 143
-    assert left == [143]
+    monkeypatch.setattr(host._Ending, "at_once", False)
+    if at_once:
+        host.end_at_once()
+    assert __main__.main() == 143
+    assert left == [143] * at_once
 
 
 def test_characters_that_nobody_sees_are_escaped() -> None:

@@ -16,6 +16,7 @@ import pytest
 import torch
 import typer
 
+from nmt import host
 from nmt.batching import pad_source
 from nmt.checkpoint import load_model
 from nmt.cli import app, frame
@@ -28,7 +29,6 @@ from nmt.engines.ct2 import (
     FOLDER,
     CTranslate2Engine,
     import_ctranslate2,
-    is_at_work,
     is_installed,
     read_export,
     unsupported,
@@ -447,11 +447,11 @@ def test_a_search_that_is_broken_off_is_not_waited_for(exported, monkeypatch):
 
     monkeypatch.setattr("nmt.engines.ct2._abandoned", [])
     monkeypatch.setattr("nmt.engines.ct2._result", interrupt)
+    monkeypatch.setattr(host._Ending, "at_once", False)
     engine = engines(exported)[1]
-    assert not is_at_work()
     with pytest.raises(KeyboardInterrupt):
         engine.search(sources(exported)[:2], DecodingOptions(beam_size=1))
-    assert is_at_work()
+    assert host.ends_at_once()
 
 
 def test_memory_goes_back_after_many_sentences(exported, monkeypatch):

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.numpy import load_file
 
+from nmt import host
 from nmt.dataset import DataDirectory
 from nmt.errors import UsageError
 from nmt.settings import resolve
@@ -209,6 +211,17 @@ def test_torchrun_says_who_is_who(monkeypatch: pytest.MonkeyPatch) -> None:
     ranks = Ranks.from_environment()
     assert (ranks.rank, ranks.size, ranks.local, ranks.local_size) == (3, 4, 1, 2)
     assert not ranks.leads
+
+
+def test_gloo_meets_no_interpreter_that_is_half_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rank may abort as it ends otherwise: https://github.com/pytorch/pytorch/issues/190489."""
+    monkeypatch.setattr(host._Ending, "at_once", False)
+    monkeypatch.setattr("torch.distributed.init_process_group", lambda *_, **__: None)
+    monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: None)
+    with Ranks().together(torch.device("cpu")):
+        assert not host.ends_at_once()
+    with Ranks(0, 2).together(torch.device("cpu")):
+        assert host.ends_at_once()
 
 
 def test_processes_that_were_started_differently_are_refused(
