@@ -5,6 +5,7 @@ for each side. Ids are read from the file when they are asked for, so the size o
 each pair 24 bytes stay, its lengths and places in the files (and 12 of the order of an epoch).
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -356,6 +357,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a data directory, its shape checked."""
     name = printable(str(path))
     if not path.exists():
+        if path.name and any(side.is_file() for side in path.parent.glob(f"{glob.escape(path.name)}.*")):
+            raise DataError(f"{name} is parallel text: encode it with `nmt data prepare --train {name} ... --out DIR`")
         near = printable(nearest_file(path, folder=True))
         raise DataError(f"{name} does not exist{near}: make it with `nmt data prepare --out {name}`")
     if not (path / MANIFEST_NAME).is_file():

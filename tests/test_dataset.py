@@ -184,5 +184,8 @@ def test_a_manifest_that_is_none_is_refused(copy, text):
 def test_what_is_no_data_directory_says_what_to_run(tmp_path):
     with pytest.raises(DataError, match="does not exist.*nmt data prepare"):
         DataDirectory.open(tmp_path / "nothing")
+    (tmp_path / "text.fr").touch()
+    with pytest.raises(DataError, match="is parallel text: .*nmt data prepare --train .*text "):
+        DataDirectory.open(tmp_path / "text")
     with pytest.raises(DataError, match="no data directory.*nmt data prepare"):
         DataDirectory.open(tmp_path)

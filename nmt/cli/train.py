@@ -95,7 +95,10 @@ def train(
             check_resumable(identity.config, resolved.as_dict())
         directory = DataDirectory.open(data)
         if dry_run:
-            _print_settings(resolved, directory)
+            from nmt.training.ranks import Ranks
+
+            if Ranks.from_environment().leads:
+                _print_settings(resolved, directory)
             return
         assert out is not None
         _train(directory, resolved, out, stop, resume=resume, force=force, seconds=seconds, tensorboard=tensorboard)

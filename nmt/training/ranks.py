@@ -8,6 +8,7 @@ import contextlib
 import datetime
 import json
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -70,7 +71,8 @@ class Ranks:
             torch.cuda.set_device(device)
         end_at_once()  # Gloo's threads take the interpreter's lock to free tensors, and abort if it is gone
         try:
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+            with _mortal():
+                dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
             yield
             dist.destroy_process_group()  # not after an error: on GPUs it would wait for the others
         except (dist.DistError, RuntimeError) as error:
@@ -117,6 +119,17 @@ class Ranks:
         parts = [torch.zeros_like(padded) for _ in range(self.size)]
         dist.all_gather(parts, padded)
         return [json.loads(bytes(part[: int(n)].cpu().numpy())) for part, n in zip(parts, lengths, strict=True)]
+
+
+@contextlib.contextmanager
+def _mortal() -> Iterator[None]:
+    """Signals end the process for the block, as torch waits in it for the others without letting Python act on one."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _device() -> torch.device:

@@ -26,6 +26,14 @@ def line_of(result) -> str:
     return result.err
 
 
+def test_under_torchrun_settings_are_shown_once(nmt, data_directory, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, shown in (("0", True), ("1", False)):
+        monkeypatch.setenv("RANK", rank)
+        result = nmt("train", data_directory, "--arch", "gru", "--preset", "tiny", "--dry-run")
+        assert (result.code, "[training]" in result.out) == (0, shown)
+
+
 def test_dry_run_shows_every_setting_and_writes_nothing(nmt, data_directory, tmp_path):
     result = nmt("train", data_directory, "--arch", "gru", "--dry-run", "--set", "lr=0.5", "--out", tmp_path / "m")
 

@@ -189,6 +189,17 @@ def test_what_the_first_cannot_write_ends_all(data: DataDirectory, tmp_path: Pat
         assert re.search("nmt: error: .*(was deleted while training|cannot write)", said), said
 
 
+def test_what_the_leader_refuses_ends_all_at_once(data: DataDirectory, tmp_path: Path) -> None:
+    """The others wait for it by then, deaf to what torchrun asks, until it kills them after half a minute."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("mine")
+    words = command(data.path, tmp_path / "out", ranks=2, updates=1, settings=[])
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert "thesis.tex" in done.stderr or "not empty" in done.stderr, done.stderr
+    assert done.returncode == 1
+    assert "SIGKILL" not in done.stderr
+
+
 def test_alone_everything_is_its_own() -> None:
     alone = Ranks()
     assert alone.leads
