@@ -91,19 +91,6 @@ class Tokenizer:
         batch: list[list[int]] = self._processor.encode([_clean(text) for text in texts], num_threads=threads)
         return batch
 
-    def sample_batch(self, texts: Sequence[str], *, alpha: float, seed: int) -> list[list[int]]:
-        """A segmentation of each text, drawn from the unigram model's: P(x | text) ~ P(x)^alpha.
-
-        Subword regularization, Kudo 2018, section 3.3, https://arxiv.org/abs/1804.10959. The same for the same
-        texts, alpha and seed.
-        """
-        sentencepiece.set_random_generator_seed(seed)
-        # A call with num_threads begins a thread, and its generator, anew. With two, which one takes which text varies.
-        batch: list[list[int]] = self._processor.encode(
-            [_clean(text) for text in texts], enable_sampling=True, alpha=alpha, nbest_size=-1, num_threads=1
-        )
-        return batch
-
     def decode(self, ids: Sequence[int]) -> str:
         """Text of the pieces: one line without control characters. Special ids add nothing to it.
 
@@ -138,6 +125,16 @@ class Tokenizer:
     def vocabulary(self) -> list[str]:
         """Every piece by id, exactly as the model has it."""
         return [self._processor.id_to_piece(i) for i in range(self.vocab_size)]
+
+    def log_probabilities(self) -> dict[str, tuple[int, float]]:
+        """Id and log probability of every piece that stands for its own characters, in a unigram model's lattice."""
+        model = self._processor
+        special = (model.is_control, model.is_unknown, model.is_byte, model.is_unused)
+        return {
+            piece: (i, model.get_score(i))
+            for i, piece in enumerate(self.vocabulary())
+            if not any(is_it(i) for is_it in special)
+        }
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The piece of each id, special ones included, as SentencePiece writes it ("▁" for a space)."""

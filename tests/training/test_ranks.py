@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -56,9 +56,10 @@ def train(
     accumulation: int,
     updates: int = 8,
     arch: str = "transformer",
+    settings: Sequence[str] = (),
     more: list[str],
 ) -> None:
-    settings = [f"accumulation={accumulation}"]
+    settings = [f"accumulation={accumulation}", *settings]
     words = command(data.path, out, ranks=ranks, updates=updates, settings=settings, arch=arch)
     if ranks == 1:  # without a process of its own
         run = resolve(arch, preset="tiny", environment={}, overrides=[*SETTINGS, *SIZES[arch], *settings])
@@ -109,6 +110,12 @@ def test_two_ranks_equal_one_that_accumulates_for_200_updates(data: DataDirector
 def test_recurrent_models_train_together_too(data: DataDirectory, tmp_path: Path, arch: str) -> None:
     train(data, tmp_path / "one", ranks=1, accumulation=2, arch=arch, more=[])
     train(data, tmp_path / "two", ranks=2, accumulation=1, arch=arch, more=[])
+    assert_alike(tmp_path / "two", tmp_path / "one")
+
+
+def test_ranks_agree_on_sampled_segmentations(unigram_data: DataDirectory, tmp_path: Path) -> None:
+    train(unigram_data, tmp_path / "one", ranks=1, accumulation=2, more=[], settings=("subword_alpha=0.3",))
+    train(unigram_data, tmp_path / "two", ranks=2, accumulation=1, more=[], settings=("subword_alpha=0.3",))
     assert_alike(tmp_path / "two", tmp_path / "one")
 
 
