@@ -43,10 +43,7 @@ def test_cores_are_those_this_process_may_use(monkeypatch):
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc on Linux")
 def test_free_memory_goes_back_to_the_kernel():
     script = """
-from nmt.host import return_memory, reuse_memory
-
-def held():
-    return int(open("/proc/self/statm").read().split()[1]) * 4096
+from nmt.host import resident_memory as held, return_memory, reuse_memory
 
 reuse_memory()
 blocks = [bytearray(2**20) for _ in range(64)]
@@ -58,3 +55,11 @@ print(full - kept, kept - held())
 """
     kept, returned = map(int, subprocess.check_output([sys.executable, "-c", script]).split())
     assert kept < 2**22 < 60 * 2**20 < returned
+
+
+def test_memory_is_none_where_no_system_tells(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(builtins, "open", refuse)
+    assert host.resident_memory() == 0

@@ -13,7 +13,7 @@ from nmt.decoding.hypothesis import Hypothesis
 from nmt.engines import Progress
 from nmt.errors import DeviceError, ModelError, UsageError, is_out_of_memory
 from nmt.files import read_json
-from nmt.host import available_cores, end_at_once, has_avx512, return_memory, reuse_memory
+from nmt.host import available_cores, end_at_once, has_avx512, resident_memory, return_memory, reuse_memory
 from nmt.manifest import WEIGHTS, read_manifest, verify_file
 from nmt.special import BOS, EOS, PAD
 from nmt.tokenizer import TokenizerPair
@@ -29,6 +29,8 @@ BATCH_TOKENS_INT: Final = 256
 """The same with integer weights on a CPU: small ones, several at a time, keep their tables in its cache. With weights
 in float32 they are slower by a sixth, as these are laid out anew for every product."""
 _CHUNK: Final = 2048  # sentences handed over at a time: between chunks, progress is shown
+_LOOK_EVERY: Final = 32  # sentences between two looks at the memory
+_LEARNING: Final = 2 * _CHUNK  # sentences that tell how much memory there is to be
 _PRECISIONS: Final = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 _INSTRUCTIONS: Final = "CT2_FORCE_CPU_ISA"
 _INSTALL: Final = "pip install 'nmt[ctranslate2]'"
@@ -179,6 +181,7 @@ class CTranslate2Engine:
         self._integers = self.precision.startswith("int")
         self.batch_tokens = batch_tokens or (BATCH_TOKENS_INT if kind == "cpu" and self._integers else BATCH_TOKENS)
         self._positions: int = export["positions"]
+        self._searched = self._memory = 0
         self._sources = tokenizers.source.vocabulary()
         self._targets = tokenizers.target.vocabulary()
         self._ids = {piece: number for number, piece in enumerate(self._targets)}
@@ -208,8 +211,6 @@ class CTranslate2Engine:
             chunk = order[start : start + _CHUNK]
             for i, hypotheses in zip(chunk, self._search([sentences[i] for i in chunk], options), strict=True):
                 results[i] = hypotheses
-            if len(chunk) == _CHUNK and self.device == "cpu":
-                return_memory()  # or the heaps of several threads would grow for a hundred thousand lines
             if progress is not None:
                 progress(start + len(chunk), len(sentences))
         return results
@@ -225,6 +226,8 @@ class CTranslate2Engine:
         again: dict[int, Any] = {}
         for i, first in enumerate(self._submit(sentences, options, max(limits))):
             scored = _result(first)
+            if i % _LOOK_EVERY == 0 and self.device == "cpu":
+                self._keep_memory(min(_LOOK_EVERY, len(sentences) - i))
             within = [pair for pair in scored if len(pair[0]) <= limits[i]]
             if len(within) < len(scored) and sum(map(self._is_finished, within)) < options.n_best:
                 [again[i]] = self._submit([sentences[i]], options, limits[i])
@@ -232,6 +235,19 @@ class CTranslate2Engine:
         for i, second in again.items():
             found[i] = _result(second)
         return [self._best(scored, options) for scored in found]
+
+    def _keep_memory(self, sentences: int) -> None:
+        """After so many more sentences: hand free memory back where the process has more than the first ones took.
+
+        What several threads free lies about in their heaps, which would grow by a fifth over a million lines.
+        """
+        resident = resident_memory()
+        if self._searched < _LEARNING:
+            self._memory = max(self._memory, resident)
+        elif resident > self._memory:
+            return_memory()
+            self._memory = max(self._memory, resident_memory() * 11 // 10)  # longer lines do need more
+        self._searched += sentences
 
     def _submit(self, sentences: Sequence[tuple[int, ...]], options: DecodingOptions, longest: int) -> list[Any]:
         """Of each sentence a result to be waited for.

@@ -454,15 +454,27 @@ def test_a_search_that_is_broken_off_is_not_waited_for(exported, monkeypatch):
     assert host.ends_at_once()
 
 
-def test_memory_goes_back_after_many_sentences(exported, monkeypatch):
-    returned = []
+def test_memory_that_is_more_than_the_first_sentences_took_goes_back(exported, monkeypatch):
+    returned, held = [], iter([50, 70, 60, 71, 40, 69, 90, 80, 88, 89, 30])
     monkeypatch.setattr("nmt.engines.ct2.return_memory", lambda: returned.append(True))
-    monkeypatch.setattr("nmt.engines.ct2._CHUNK", 3)
+    monkeypatch.setattr("nmt.engines.ct2.resident_memory", lambda: next(held))
+    monkeypatch.setattr("nmt.engines.ct2._LOOK_EVERY", 2)
+    monkeypatch.setattr("nmt.engines.ct2._LEARNING", 6)
     engine = engines(exported)[1]
-    engine.search(sources(exported)[:2], DecodingOptions(beam_size=1))
+    options = DecodingOptions(beam_size=1)
+    engine.search(sources(exported)[:6], options)  # looks at 50, 70 and 60
     assert not returned
-    engine.search(sources(exported)[:8], DecodingOptions(beam_size=1))
-    assert len(returned) == 2
+    engine.search(sources(exported)[:3], options)  # 71 is more than 70, and leaves 40; 69 is less
+    assert len(returned) == 1
+    engine.search(sources(exported)[:5], options)  # 90 leaves 80, so that 88 are needed: 88 are not too much, 89 are
+    assert len(returned) == 3
+
+
+def test_a_system_that_tells_no_memory_is_left_alone(exported, monkeypatch):
+    monkeypatch.setattr("nmt.engines.ct2.return_memory", lambda: pytest.fail("there is nothing to be seen"))
+    monkeypatch.setattr("nmt.engines.ct2.resident_memory", lambda: 0)
+    monkeypatch.setattr("nmt.engines.ct2._LEARNING", 1)
+    engines(exported)[1].search(sources(exported)[:4], DecodingOptions(beam_size=1))
 
 
 def test_batches_leave_work_for_every_worker(exported):
