@@ -38,7 +38,7 @@ KINDS: Final = {
     MISALIGNED: "in regions that do not look like translations, by their lengths",
     **{kind: REASONS[kind] for kind in (LINE_TOO_LONG, BLANK, NUL, TOO_LONG, LENGTH_RATIO, COPY)},
     DUPLICATE: "exact duplicate of an earlier pair",
-    LEAK: "stands in a corpus of --against",
+    LEAK: "in a corpus of --against too",
     WRONG_LANGUAGE: "a side is in another language",
     ODD_CHARACTERS: "control or private characters, broken encoding, another script",
 }

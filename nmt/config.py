@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal
 
-from nmt.errors import UsageError, unknown
+from nmt.errors import SettingError, unknown
 
 TieEmbeddings = Literal["none", "output", "all"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -54,9 +54,13 @@ def check_device_name(name: str) -> None:
         raise unknown("device", name, ("auto", "cpu", "cuda", "cuda:N"))
 
 
+LARGEST_WIDTH: Final = 1 << 16
+MOST_LAYERS: Final = 1000
+
+
 def _require(condition: bool, key: str, value: object, rule: str) -> None:
     if not condition:
-        raise UsageError(f"{key} = {value} is not possible: {rule}")
+        raise SettingError(key, value, rule)
 
 
 def _check_probability(key: str, value: float) -> None:
@@ -67,6 +71,12 @@ def _check_positive(config: Any, *keys: str) -> None:
     for key in keys:
         value = getattr(config, key)
         _require(value >= 1, key, value, "it must be at least 1")
+
+
+def _check_sizes(config: Any, *keys: str, most: int = LARGEST_WIDTH) -> None:
+    for key in keys:
+        value = getattr(config, key)
+        _require(1 <= value <= most, key, value, f"it must be 1 to {most}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +166,7 @@ class AttentionGRUConfig:
     def __post_init__(self) -> None:
         if self.bandwidth == 0:
             object.__setattr__(self, "bandwidth", _suitable_bandwidth(self.score, self.hidden_size))
-        _check_positive(self, "attention_size", "attention_positions", "window")
+        _check_sizes(self, "attention_size", "attention_positions", "window")
         fits = self.placement == "after" or not self.input_feeding
         rule = 'it needs placement = "after": before the cell the context is fed anyway'
         _require(fits, "input_feeding", "true", rule)
@@ -193,8 +203,8 @@ class TransformerConfig:
         return frozenset() if self.positions == "learned" else frozenset({"max_positions"})
 
     def __post_init__(self) -> None:
-        _check_positive(self, "model_size", "ffn_size", "num_heads", "num_encoder_layers", "num_decoder_layers")
-        _check_positive(self, "max_positions")
+        _check_sizes(self, "model_size", "ffn_size", "num_heads", "max_positions")
+        _check_sizes(self, "num_encoder_layers", "num_decoder_layers", most=MOST_LAYERS)
         _check_probability("dropout", self.dropout)
         divides = self.model_size % self.num_heads == 0
         _require(divides, "num_heads", self.num_heads, f"it must divide model_size = {self.model_size}")
@@ -215,7 +225,8 @@ ARCHITECTURES: Final[dict[str, type[ModelConfig]]] = {
 
 
 def _check_recurrent(config: GRUConfig | AttentionGRUConfig) -> None:
-    _check_positive(config, "embedding_size", "hidden_size", "num_layers")
+    _check_sizes(config, "embedding_size", "hidden_size")
+    _check_sizes(config, "num_layers", most=MOST_LAYERS)
     _check_probability("dropout", config.dropout)
     if config.bidirectional:
         even = config.hidden_size % 2 == 0

@@ -1,7 +1,7 @@
 """Errors a user can mend: each carries the exit code that the command line ends with."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 
 class NMTError(Exception):
@@ -14,6 +14,19 @@ class UsageError(NMTError):
     """A wrong option, setting or combination of them."""
 
     exit_code = 2
+
+
+class SettingError(UsageError):
+    """A setting with a value that it cannot have."""
+
+    def __init__(self, key: str, value: object, rule: str) -> None:
+        super().__init__(f"{key} = {value} is not possible: {rule}")
+        self.key, self.value, self.rule = key, value, rule
+
+    def as_option(self, names: Mapping[str, str]) -> UsageError:
+        """The same of a command's option, whose name `names` has where it is not that of the setting."""
+        name = names.get(self.key, self.key).replace("_", "-")
+        return UsageError(f"--{name} {self.value} is not possible: {self.rule}")
 
 
 class DataError(NMTError):

@@ -147,10 +147,16 @@ def _sync(path: Path) -> None:
 
 def refuse_non_empty(path: Path, *, replace: bool = False) -> None:
     """Raise `UsageError` if `path` is a file, or a folder with something in it and not `replace`."""
-    if path.exists() and not path.is_dir():
-        raise UsageError(f"{path} is a file, not a directory")
+    for folder in (path, *path.parents):
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder} is a file, not a directory")
     if not replace and path.is_dir() and any(path.iterdir()):
         raise UsageError(f"{path} is not empty: choose another directory, or give --force to replace it")
+
+
+def is_closed(folder: Path) -> bool:
+    """Whether it is a folder that this user may not look into."""
+    return folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK)
 
 
 def require_folder(path: Path, name: str) -> None:

@@ -51,6 +51,14 @@ def resident_memory() -> int:
         return 0
 
 
+def total_memory() -> int:
+    """Bytes of main memory that the computer has; 0 where it does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
+
+
 def return_memory() -> bool:
     """Hand what is free back to the kernel, all that `reuse_memory` kept (glibc only); whether this system can."""
     try:

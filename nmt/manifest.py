@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from nmt import __version__
 from nmt.errors import ModelError
-from nmt.files import follow_links, nearest_file, read_json, sha256_file, write_if_changed, write_json
+from nmt.files import follow_links, is_closed, nearest_file, read_json, sha256_file, write_if_changed, write_json
 
 FORMAT: Final = "nmt-model"
 FORMAT_VERSION: Final = 1
@@ -57,6 +57,8 @@ def read_manifest(directory: Path) -> dict[str, Any]:
             else f"there is no such directory{nearest_file(directory, folder=True)}"
         )
         raise ModelError(f"no model at {directory}: {what}")
+    if is_closed(directory):
+        raise ModelError(f"cannot read {directory}: Permission denied")
     path = directory / MANIFEST
     if not path.is_file():
         if (directory / "training" / "run.json").is_file():
@@ -65,7 +67,9 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         raise ModelError(f"{directory} is no model directory: it has no {MANIFEST}")
     try:
         manifest = read_json(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
         raise ModelError(f"{path} is damaged: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ModelError(f"{directory} is no model directory: {MANIFEST} does not describe one")

@@ -30,7 +30,7 @@ from nmt.dataset import (
     is_language,
     token_type,
 )
-from nmt.errors import DataError, UsageError
+from nmt.errors import DataError, SettingError, UsageError
 from nmt.files import atomic_directory, follow_links, refuse_non_empty, sha256_file, write_json
 from nmt.lines import is_blank, printable
 from nmt.tokenizer import ModelType, Tokenizer, TokenizerPair, train_tokenizer
@@ -102,7 +102,7 @@ class PreparationOptions:
         ):
             value = getattr(self, key)
             if value is not None and not least <= value < 1 << 40:
-                raise UsageError(f"{key} = {value} is below {least}" if value < least else f"{key} is too large")
+                raise SettingError(key, value, f"it must be {least} to {(1 << 40) - 1}")
         for lang in (self.source_lang, self.target_lang):
             if not is_language(lang):
                 raise UsageError(f"'{printable(lang)}' is no language code such as fr or en")

@@ -6,6 +6,7 @@ Order, later wins: defaults < `--preset` < `--config` file < `NMT_*` environment
 import dataclasses
 import math
 import os
+import re
 import tomllib
 import types
 import typing
@@ -81,7 +82,8 @@ def resolve(
     for key, value in presets[name].items() if preset or not stored else ():
         put(key, value, f"preset {name}")
     for key, value in (_read_toml(file) if file else {}).items():
-        put(key, value, str(file))
+        assert file is not None
+        put(key, value, _place_in(file, key))
     for variable, value in sorted((os.environ if environment is None else environment).items()):
         if variable.startswith(ENVIRONMENT_PREFIX) and variable not in RESERVED_ENVIRONMENT:
             put(variable.removeprefix(ENVIRONMENT_PREFIX).lower(), value, f"environment variable {variable}")
@@ -93,6 +95,8 @@ def resolve(
         if not equals:
             raise UsageError(f"--set {assignment}: write KEY=VALUE")
         put(key.strip(), text.strip(), f"--set {key.strip()}")
+    if stored and values["training"].get("precision") == "auto":  # a run keeps what it was for it at first
+        values["training"]["precision"] = stored["training"]["precision"]
     check_device_name(values["training"].get("device", "auto"))  # here: `restore` takes what an earlier nmt knew
     return _build(arch, name, values)
 
@@ -123,6 +127,14 @@ def _locate(key: str, types_: Mapping[str, type[Any]], origin: str) -> tuple[str
     known = [n for names in candidates.values() for n in names]
     known = [f"{s}.{n}" for s, names in candidates.items() for n in names] if dot else known
     raise UsageError(f"{origin}: unknown key '{key}'{did_you_mean(key, known)}")
+
+
+def _place_in(path: Path, key: str) -> str:
+    """A configuration file, and the line of a key of it if just one looks like it."""
+    begins = re.compile(rf"""\s*(\w+\.)?["']?{re.escape(key.rpartition(".")[2])}["']?\s*=""")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    numbers = [number for number, line in enumerate(lines, 1) if begins.match(line)]
+    return f"{path}:{numbers[0]}" if len(numbers) == 1 else str(path)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Model directories: what is saved comes back; what is damaged is refused, whatever the damage."""
 
+import errno
 import json
 import os
 import pickle
@@ -12,7 +13,11 @@ import torch
 
 from nmt import checkpoint as checkpoint_module
 from nmt.checkpoint import load_model, named_weights, read_tensors, save_model
-from nmt.errors import ModelError, NMTError
+from nmt.cli.doctor import check
+from nmt.cli.info import kind_of
+from nmt.dataset import DataDirectory
+from nmt.errors import DataError, ModelError, NMTError
+from nmt.manifest import read_manifest
 from nmt.tokenizer import train_tokenizer
 from tests.canary import pickled_canary
 from tests.tiny import SENTENCES, tiny_model
@@ -125,13 +130,21 @@ def test_wrong_tensors_are_named(model: Path, change: object, message: str) -> N
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("model_size", 10**9), ("num_encoder_layers", 10**9), ("num_encoder_layers", 300), ("ffn_size", 10**9)],
+    [("model_size", 60_000), ("num_encoder_layers", 1000), ("num_encoder_layers", 300), ("ffn_size", 2**16)],
 )
 def test_sizes_the_weights_cannot_have_are_refused_before_building(model: Path, key: str, value: int) -> None:
     config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     config["model"][key] = value
     forge(model, "config.json", json.dumps(config).encode())
     with pytest.raises(ModelError, match=f"{key} = {value} does not fit"):
+        load_model(model)
+
+
+def test_sizes_that_no_model_has_are_damage(model: Path) -> None:
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    config["model"]["ffn_size"] = 10**9
+    forge(model, "config.json", json.dumps(config).encode())
+    with pytest.raises(ModelError, match="config.json is damaged: ffn_size = 1000000000 is not possible"):
         load_model(model)
 
 
@@ -290,3 +303,15 @@ def test_files_keep_to_the_umask(model: Path) -> None:
     finally:
         os.umask(before)
     assert {path.stat().st_mode & 0o077 for path in (model.parent / "private").iterdir()} == {0}
+
+
+@pytest.mark.parametrize("read", [read_manifest, load_model, DataDirectory.open, check, kind_of])
+def test_a_folder_that_may_not_be_read_is_not_called_damaged(model: Path, monkeypatch, read) -> None:
+    def denied(path: Path) -> object:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("os.access", lambda *args: False)  # root may all
+    monkeypatch.setattr("nmt.cli.info.read_json", denied, raising=False)
+    monkeypatch.setattr("nmt.files.read_json", denied)
+    with pytest.raises((ModelError, DataError), match=f"cannot read {model}"):
+        read(model)

@@ -198,3 +198,19 @@ def test_a_run_that_was_started_with_another_name_of_a_device_goes_on() -> None:
     with pytest.raises(UsageError, match="unknown device 'cpu:0' \\(did you mean 'cpu'"):
         resolve("gru", environment={}, stored=stored)
     assert resolve("gru", environment={}, stored=stored, flags={"device": "cpu"}).training.device == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('[model]\n# nothing\n"hiden_size" = 3\n', ":3"),
+        ("model.hiden_size = 3\n", ":1"),
+        ("[model]\nhiden_size = 3\n[training]\nhiden_size = 4\n", ""),
+        ("model = { hiden_size = 3 }\n", ""),
+    ],
+)
+def test_a_mistake_in_a_file_is_told_with_its_line(tmp_path: Path, text: str, place: str) -> None:
+    (tmp_path / "c.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        run(file=tmp_path / "c.toml")
+    assert str(caught.value).startswith(f"{tmp_path / 'c.toml'}{place}: unknown key")

@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from nmt.errors import NMTError, UsageError
-from nmt.files import atomic_directory, atomic_file, follow_links, nearest_file, read_json, spare_name, write_json
+from nmt.files import (
+    atomic_directory,
+    atomic_file,
+    follow_links,
+    nearest_file,
+    read_json,
+    refuse_non_empty,
+    spare_name,
+    write_json,
+)
 
 
 def test_json_comes_back(tmp_path: Path) -> None:
@@ -166,3 +175,9 @@ def test_where_you_are_cannot_be_replaced(tmp_path: Path, monkeypatch: pytest.Mo
     for path in (Path(), tmp_path):
         with pytest.raises(UsageError, match="where you are"), atomic_directory(path):
             pass
+
+
+def test_a_file_is_no_folder_to_write_in(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="file is a file, not a directory"):
+        refuse_non_empty(tmp_path / "file" / "a" / "b")

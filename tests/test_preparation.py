@@ -244,7 +244,7 @@ def breaking(tmp_path: Path, name: str):
             return str(path), "nothing is left of the training text: 3 a side is blank"
         case "leaks":
             tsv(path, sentences(3, 2))
-            return str(path), "nothing is left of the training text: 3 stands in valid or test"
+            return str(path), "nothing is left of the training text: 3 in valid or test too"
         case "misaligned":
             for lang, count in (("fr", 1000), ("en", 999)):
                 (tmp_path / f"bad.{lang}").write_bytes(b"Une ligne.\n" * count)
@@ -341,12 +341,12 @@ def test_input_that_lies_in_the_output_is_not_overwritten(specs, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"vocab_size": 3}, "vocab_size = 3 is below 8"),
-        ({"max_tokens": 0}, "max_tokens = 0 is below 1"),
+        ({"vocab_size": 3}, "vocab_size = 3 is not possible: it must be 8 to"),
+        ({"max_tokens": 0}, "max_tokens = 0 is not possible: it must be 1 to"),
         ({"max_ratio": float("nan")}, "max_ratio"),
         ({"source_lang": "../x"}, "no language code"),
         ({"source_lang": "en"}, "both 'en'"),
-        ({"seed": -1}, "seed = -1 is below 0"),
+        ({"seed": -1}, "seed = -1 is not possible: it must be 0 to"),
     ],
 )
 def test_impossible_settings_are_refused(options, message):

@@ -191,14 +191,13 @@ def translate(
 
     def measure() -> tuple[dict[str, Any], list[tuple[str, str]]]:
         from nmt.bench.translation import as_long_as_the_source, bench_translation, lines_of_length, translation_rows
-        from nmt.cli.engine import EngineChoice, load_translator
-        from nmt.config import DecodingOptions
+        from nmt.cli.engine import EngineChoice, decoding_options, load_translator
         from nmt.resources import default_model
 
         lines = _lines(file, model or default_model())
         if length is not None:
             lines = lines_of_length(lines, length)
-        options = DecodingOptions(beam_size=beam or 5)
+        options = decoding_options(beam_size=beam or 5)
         if as_long:
             options = as_long_as_the_source(options)
         choice = EngineChoice(engine=engine, device=device, precision=precision, batch_tokens=batch_tokens)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nmt.cli import console
-from nmt.cli.engine import EngineChoice, load_translator
+from nmt.cli.engine import EngineChoice, decoding_options, load_translator
 from nmt.cli.eval import Where
 from nmt.cli.streams import check_output, refuse_stdin_twice
 from nmt.config import LARGEST_BEAM
@@ -56,7 +56,6 @@ def compare(
     if len(models) < 2:
         raise UsageError("give at least two models")
     from nmt.comparison import compare as bring_together
-    from nmt.config import DecodingOptions
     from nmt.manifest import read_manifest
     from nmt.nn.device import select_device
 
@@ -77,7 +76,7 @@ def compare(
     source, target = directions[0]["source"], directions[0]["target"]
     tests = [where.read(source, target, needs_sources=True) for where in places]
     choice = EngineChoice(engine=engine, device=device)
-    options = DecodingOptions(beam_size=beam)
+    options = decoding_options(beam_size=beam)
     names = _names(models)
     chosen, found, after_first = select_device(device), [], 0.0
     for number, (model, name) in enumerate(zip(models, names, strict=True)):

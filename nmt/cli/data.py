@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from nmt.cli import console
-from nmt.errors import UsageError, did_you_mean
+from nmt.errors import SettingError, UsageError, did_you_mean
 from nmt.files import spare_name
 
 app = typer.Typer(rich_markup_mode=None)
@@ -101,26 +101,29 @@ def prepare(
     from nmt.preparation import PreparationOptions
     from nmt.preparation import prepare as run
 
-    options = PreparationOptions(
-        source_lang=source_lang,
-        target_lang=target_lang,
-        vocab_size=_vocab_size(vocab_size),
-        model_type=_choice("--model-type", model_type, ("unigram", "bpe")),
-        joint=joint,
-        byte_fallback=byte_fallback,
-        max_tokens=max_tokens,
-        max_chars=max_chars,
-        max_ratio=max_ratio,
-        deduplicate=deduplicate,
-        remove_leaks=remove_leaks,
-        invalid_utf8=_choice("--invalid-utf8", invalid_utf8, ("error", "replace", "drop")),
-        tokenizer_sentences=tokenizer_sentences,
-        seed=seed,
-        licence=licence,
-        streaming=streaming,
-        strict=strict,
-        force=force,
-    )
+    try:
+        options = PreparationOptions(
+            source_lang=source_lang,
+            target_lang=target_lang,
+            vocab_size=_vocab_size(vocab_size),
+            model_type=_choice("--model-type", model_type, ("unigram", "bpe")),
+            joint=joint,
+            byte_fallback=byte_fallback,
+            max_tokens=max_tokens,
+            max_chars=max_chars,
+            max_ratio=max_ratio,
+            deduplicate=deduplicate,
+            remove_leaks=remove_leaks,
+            invalid_utf8=_choice("--invalid-utf8", invalid_utf8, ("error", "replace", "drop")),
+            tokenizer_sentences=tokenizer_sentences,
+            seed=seed,
+            licence=licence,
+            streaming=streaming,
+            strict=strict,
+            force=force,
+        )
+    except SettingError as error:
+        raise error.as_option({}) from error
     spare = spare_name(out)
     with _progress() as progress:
         manifest = run(train, valid, test or [], out, options, progress=progress)
@@ -184,7 +187,7 @@ def check(
         }
         console.print_json(document)
         return
-    console.say(f"{found.read:,} pairs")
+    console.say("1 pair" if found.read == 1 else f"{found.read:,} pairs")
     if not found.findings:
         console.say("nothing was found")
         return

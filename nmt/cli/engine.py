@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nmt.cli import console
-from nmt.errors import DeviceError, ModelError, UsageError, did_you_mean
+from nmt.config import DecodingOptions
+from nmt.errors import DeviceError, ModelError, SettingError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from nmt.checkpoint import LoadedModel
-    from nmt.config import DecodingOptions
     from nmt.engines import Engine
     from nmt.scoring import Scorer
     from nmt.tokenizer import TokenizerPair
@@ -40,8 +40,16 @@ class EngineChoice:
             raise UsageError(f"--engine '{self.engine}' is not one of {known}{did_you_mean(self.engine, ENGINES)}")
 
 
+def decoding_options(**chosen: Any) -> DecodingOptions:
+    """Options of a search as a command was given them; what is impossible is told by the option's name."""
+    try:
+        return DecodingOptions(**chosen)
+    except SettingError as error:
+        raise error.as_option({"beam_size": "beam"}) from error
+
+
 def load_translator(
-    model: Path | None, options: "DecodingOptions", choice: EngineChoice, *, max_source_tokens: int | None = None
+    model: Path | None, options: DecodingOptions, choice: EngineChoice, *, max_source_tokens: int | None = None
 ) -> "Translator":
     """The named or shipped model, ready to translate."""
     from nmt.manifest import read_manifest
@@ -55,7 +63,7 @@ def load_translator(
     return Translator(engine, tokenizers, options, max_source_tokens=longest)
 
 
-def _load(path: Path, options: "DecodingOptions", choice: EngineChoice, longest: int) -> "tuple[Engine, TokenizerPair]":
+def _load(path: Path, options: DecodingOptions, choice: EngineChoice, longest: int) -> "tuple[Engine, TokenizerPair]":
     reason = _against_ctranslate2(path, options, choice, longest)
     if choice.engine == "ctranslate2" and reason is not None:
         raise UsageError(f"--engine ctranslate2: {reason}")
@@ -86,7 +94,7 @@ def _load_ctranslate2(path: Path, choice: EngineChoice) -> "tuple[Engine, Tokeni
     return engine, tokenizers
 
 
-def _against_ctranslate2(path: Path, options: "DecodingOptions", choice: EngineChoice, longest: int) -> str | None:
+def _against_ctranslate2(path: Path, options: DecodingOptions, choice: EngineChoice, longest: int) -> str | None:
     """Why CTranslate2 cannot do what is asked for; `None` if it can."""
     from nmt.engines import ct2
 

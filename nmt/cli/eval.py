@@ -10,7 +10,7 @@ import typer
 
 import nmt
 from nmt.cli import console
-from nmt.cli.engine import EngineChoice, load_translator
+from nmt.cli.engine import EngineChoice, decoding_options, load_translator
 from nmt.cli.streams import check_output, refuse_stdin_twice
 from nmt.config import LARGEST_BEAM, DecodingOptions
 from nmt.errors import DataError, UsageError
@@ -113,16 +113,16 @@ def evaluate(
         done = _score_file(hyp, where, examples=report is not None)
     else:
         done = _translate(where, search, examples=report is not None)
+    if json_output:
+        console.print_json(done.document())
+    else:
+        _print(done.evaluation)
     if report is not None:
         from nmt.report import write_report
 
         write_report(report, done.report())
     if record:
         done.record()
-    if json_output:
-        console.print_json(done.document())
-    else:
-        _print(done.evaluation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +164,8 @@ class Where:
             found = data_test_set(data, self.split or "test")
         elif self.test is not None:
             found = read_corpus(self.test, source_lang=source_lang, target_lang=target_lang)
+        elif not self.ref and not needs_sources:
+            raise UsageError("what are the translations to be compared with? give --ref, --test, or --data")
         elif not self.ref:
             raise UsageError("what is to be evaluated? give --src and --ref, --test, or --data")
         elif self.src is None and needs_sources:
@@ -248,14 +250,13 @@ def _score_file(hyp: Path, where: Where, *, examples: bool) -> _Done:
 
 
 def _translate(where: Where, search: dict[str, Any], *, examples: bool) -> _Done:
-    from nmt.config import DecodingOptions
     from nmt.evaluation import translate_and_evaluate
     from nmt.manifest import WEIGHTS, read_manifest
     from nmt.report import EXAMPLES
     from nmt.resources import default_model
 
     chosen = {"beam_size": search["--beam"], "length_penalty": search["--length-penalty"]}
-    options = DecodingOptions(**{key: value for key, value in chosen.items() if value is not None})
+    options = decoding_options(**{key: value for key, value in chosen.items() if value is not None})
     path = search["--model"] or default_model()
     manifest = read_manifest(path)
     direction = manifest["direction"]

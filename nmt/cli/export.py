@@ -59,6 +59,7 @@ def export(
     """
     from nmt.engines.ct2 import FOLDER, read_export
     from nmt.engines.export import export_ctranslate2
+    from nmt.manifest import read_manifest
     from nmt.resources import default_model
 
     if format_ not in FORMATS:
@@ -67,6 +68,7 @@ def export(
         raise UsageError("--test and --beam belong to --verify")
     path = model or default_model()
     test_set = _test_set(path, test or "sample") if verify else None
+    read_manifest(path)
     kept_as = spare_name(path / FOLDER)
     folder = export_ctranslate2(path, quantization=quantization, shortlist=shortlist, replace=force)
     console.warn_if_kept(folder, kept_as)
@@ -100,11 +102,10 @@ def _test_set(path: Path, spec: str) -> "TestSet":
 
 def _verify(path: Path, test_set: "TestSet", beam: int) -> dict[str, Any]:
     """Scores by both engines, and how many translations are the same."""
-    from nmt.cli.engine import EngineChoice, load_translator
-    from nmt.config import DecodingOptions
+    from nmt.cli.engine import EngineChoice, decoding_options, load_translator
     from nmt.evaluation import translate_and_evaluate
 
-    options = DecodingOptions(beam_size=beam)
+    options = decoding_options(beam_size=beam)
     found: dict[str, Evaluation] = {}
     texts: dict[str, list[str]] = {}
     for engine in ("torch", "ctranslate2"):

@@ -96,6 +96,9 @@ class Command(TyperCommand):
         super().__init__(*args, **kwargs)
         taken = {name for parameter in self.params for name in parameter.opts}
         self.params += [parameter for parameter in _common_parameters() if taken.isdisjoint(parameter.opts)]
+        for parameter in self.params:
+            if hasattr(parameter.type, "readable"):
+                parameter.type.readable = False  # a file that cannot be read is no wrong option: who reads it says so
         self.context_settings = {**CONTEXT_SETTINGS, **self.context_settings}
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -228,7 +231,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, typer.TyperException):
         return _usage_message(error), error.exit_code
     if is_out_of_memory(error):
-        return "out of memory: try a smaller --batch-tokens, or a smaller model", 5
+        return "out of memory: try smaller batches (batch_tokens) or a smaller model", 5
     if isinstance(error, OSError) and error.strerror:
         stream = "standard input or output" if error.errno in _STREAM_ERRORS else type(error).__name__
         name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else stream
@@ -255,7 +258,17 @@ def _usage_message(error: typer.TyperException) -> str:
         return f"no such command '{unknown[1]}'{near}"
     text = re.sub(r"\s*\n\s*", " ", error.format_message()).strip().rstrip(".")
     text = re.sub(r"\. Choose from: ", ": choose from ", text)
+    text = re.sub(r"is not a valid (int|float)( range)?$", lambda found: _wanted(found[1], error), text)
     return f"{text[:1].lower()}{text[1:]}{_nearest_choice(error)}"
+
+
+def _wanted(kind: str, error: typer.TyperException) -> str:
+    """What a value is not: a number, whole or not, and of which range."""
+    type_ = getattr(getattr(error, "param", None), "type", None)
+    bounds = [getattr(type_, name, None) for name in ("min", "max")]
+    words = zip(("at least", "at most"), bounds, strict=True)
+    of_range = " and ".join(f"{word} {bound:g}" for word, bound in words if bound is not None)
+    return f"is no {'whole ' * (kind == 'int')}number{f' of {of_range}' * bool(of_range)}"
 
 
 def _nearest_choice(error: typer.TyperException) -> str:

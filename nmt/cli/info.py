@@ -66,7 +66,9 @@ def kind_of(path: Path) -> Literal["model", "data"]:
         inner = [entry.name for entry in path.iterdir() if (entry / MANIFEST).is_file()] if path.is_dir() else []
         hint = f"; did you mean {path / min(inner)}?" if inner else ""
         raise ModelError(f"{path} is no model or data directory: it has no {MANIFEST}{hint}") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ModelError(f"cannot read {path / MANIFEST}: {error.strerror}") from error
+    except ValueError as error:
         raise ModelError(f"{path / MANIFEST} is damaged: {error}") from error
     format_ = manifest.get("format") if isinstance(manifest, dict) else None
     if format_ == dataset.FORMAT:

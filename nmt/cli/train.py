@@ -19,6 +19,7 @@ from nmt.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from nmt.config import RunConfig
+    from nmt.training.ranks import Ranks
     from nmt.training.trainer import Outcome
 
 _DURATION = re.compile(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?|(?P<bare>\d{1,9})")
@@ -172,7 +173,7 @@ def _train(
         trainer.report({"type": "start", "trainer": trainer})
         stop.training = True
         outcome = trainer.run(resume=resume, clear=force)
-    _conclude(outcome, out, stop, processes=ranks.local_size if ranks.size > 1 else 0)
+    _conclude(outcome, out, stop, ranks)
 
 
 def _check_replaceable(out: Path, data: Path) -> None:
@@ -201,18 +202,23 @@ def _set_aside(out: Path) -> None:
     console.warn_if_kept(out, spare)
 
 
-def _conclude(outcome: "Outcome", out: Path, stop: "_Stop", *, processes: int) -> None:
-    """Say how it ended; `processes` that torchrun started on this machine, 0 without it."""
+def _conclude(outcome: "Outcome", out: Path, stop: "_Stop", ranks: "Ranks") -> None:
+    """Say how it ended, and how to go on."""
     progress = outcome.progress
     if not outcome.begun and outcome.reason != "stopped":
         console.note(f"already complete at update {progress.update}: nothing was done")
     elif not outcome.begun:
         console.note("stopped before anything was done: the same command begins again")
     elif outcome.reason in ("stopped", "time"):
-        program = ["torchrun", "--nproc-per-node", str(processes), "-m", "nmt"] if processes else ["nmt"]
-        again = [*program, "train", "--resume", "--out", str(out)]
+        again = shlex.join(["train", "--resume", "--out", str(out)])
+        if ranks.size == 1:
+            how = f"nmt {again}"
+        elif ranks.size == ranks.local_size:
+            how = f"torchrun --nproc-per-node {ranks.size} -m nmt {again}"
+        else:
+            how = f"torchrun as before, on every machine, -m nmt {again}"
         where = f"saved at update {progress.update}" if progress.update else "stopped before the first update"
-        console.note(f"{where}; go on with: {shlex.join(again)}")
+        console.note(f"{where}; go on with: {how}")
     if progress.exported >= 0:
         console.note(f"model in {out}: validation BLEU {progress.exported:.2f}")
     if stop.signal is not None and outcome.reason == "stopped":
@@ -270,14 +276,13 @@ class _stop_signal(AbstractContextManager[_Stop]):
 
 
 def _print_settings(config: "RunConfig", data: Any) -> None:
-    from nmt.checkpoint import count_parameters
-    from nmt.models.factory import build_model
+    from nmt.models.factory import parameters_of
     from nmt.settings import describe
 
     tokenizers = data.tokenizers
     sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
-    model = build_model(config.model, *sizes, joint=tokenizers.joint)
-    console.say(f"# arch {config.arch}, preset {config.preset}: {count_parameters(model):,} parameters")
+    parameters = parameters_of(config.model, *sizes, joint=tokenizers.joint)
+    console.say(f"# arch {config.arch}, preset {config.preset}: {parameters:,} parameters")
     section = ""
     for part, key, value, help_ in describe(config):
         if part != section:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from nmt.cli import console
-from nmt.cli.engine import EngineChoice, load_translator
+from nmt.cli.engine import EngineChoice, decoding_options, load_translator
 from nmt.cli.streams import FIRST_CHUNK, LARGEST_CHUNK, STDIN, Input, Line, Write, appears_whole, open_output
 from nmt.config import LARGEST_BEAM, DecodingOptions
 from nmt.errors import UsageError
@@ -108,7 +108,7 @@ def translate(
     """
     if n_best > beam:
         raise UsageError(f"--n-best {n_best} needs a --beam of at least as many (it is {beam})")
-    options = DecodingOptions(
+    options = decoding_options(
         beam_size=beam,
         length_penalty=length_penalty,
         n_best=n_best,
@@ -132,19 +132,22 @@ def translate(
         if sys.stdin.isatty() and any(item.path == STDIN for item in inputs):
             console.note("one sentence a line; Ctrl-D ends")
         tokenizers = translator.tokenizers if alignments else None
-        _run(translator, inputs, write, _Format(n_best=n_best, as_json=json_output, tokenizers=tokenizers))
+        form = _Format(n_best=n_best, as_json=json_output, tokenizers=tokenizers)
+        _run(translator, inputs, write, form, whole=appears_whole(out))
 
 
 MAX_LINE_BYTES: Final = 4 << 20
 """Bytes of a line that are read: more than `MAX_LINE_TOKENS` can use."""
 
 
-def _run(translator: "Translator", inputs: Sequence[Input], write: Write, form: "_Format") -> None:
+def _run(translator: "Translator", inputs: Sequence[Input], write: Write, form: "_Format", *, whole: bool) -> None:
+    """Translate all; `whole` where results appear in a file at the end, so that a bar is in nobody's way."""
     troubles = Troubles()
     total = _total(inputs)
     done = 0
     # No bar where the end is not in sight: it would only stand in a typist's way.
-    with console.progress_bar("translating") if total is not None else nullcontext() as show:
+    bar = console.progress_bar("translating", printing=not whole) if total is not None else nullcontext()
+    with bar as show:
 
         def progress(part: int, parts: int) -> None:
             if show is not None and total is not None:

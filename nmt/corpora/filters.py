@@ -26,12 +26,12 @@ REASONS: Final = {
     "invalid_utf8": "not UTF-8",
     BLANK: "a side is blank",
     NUL: "zero bytes",
-    TOO_LONG: "too many characters",
+    TOO_LONG: "of too many characters",
     LENGTH_RATIO: "lengths differ too much",
     COPY: "both sides are the same",
     DUPLICATE: "exact duplicate",
-    LEAK: "stands in valid or test",
-    TOO_MANY_TOKENS: "too many tokens",
+    LEAK: "in valid or test too",
+    TOO_MANY_TOKENS: "of too many tokens",
 }
 """What each reason for dropping a pair means, in the order in which the rules are applied."""
 

@@ -2,12 +2,21 @@
 
 from typing import Any, assert_never
 
+import torch
+
 from nmt.config import AttentionGRUConfig, GRUConfig, ModelConfig, TransformerConfig
 from nmt.errors import UsageError
 from nmt.models.attention_gru import AttentionGRUSeq2Seq
 from nmt.models.gru import GRUSeq2Seq
 from nmt.models.interface import Seq2Seq
 from nmt.models.transformer import TransformerSeq2Seq
+
+
+def parameters_of(config: ModelConfig, source_vocab_size: int, target_vocab_size: int, *, joint: bool = True) -> int:
+    """Weights that `build_model` would give, tied ones counted once; takes no memory for them."""
+    with torch.device("meta"):
+        model = build_model(config, source_vocab_size, target_vocab_size, joint=joint)
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def build_model(

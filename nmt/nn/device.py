@@ -14,7 +14,7 @@ import torch
 
 from nmt.config import check_device_name
 from nmt.errors import DeviceError, unknown
-from nmt.host import available_cores, return_memory, reuse_memory
+from nmt.host import available_cores, return_memory, reuse_memory, total_memory
 
 
 def select_device(name: str, *, local: int = 0) -> torch.device:
@@ -145,6 +145,14 @@ def prepare_to_train() -> None:
     reuse_memory()
     use_huge_pages()
     keep_kernels()
+
+
+def require_memory(needed: int, device: torch.device) -> None:
+    """Raise `DeviceError` where so many bytes are more than all the memory there is."""
+    there = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else total_memory()
+    if needed > there > 0:
+        sizes = f"{needed / 2**30:,.1f} GiB to train, {device} has {there / 2**30:,.1f} GiB"
+        raise DeviceError(f"out of memory: the model takes {sizes}: choose a smaller one")
 
 
 def peak_memory(device: torch.device) -> float:

@@ -139,10 +139,14 @@ class RunDirectory:
             )
         except FileNotFoundError:
             raise ModelError(f"no training to resume in {self.path.parent}: train without --resume") from None
+        except NotADirectoryError:
+            raise UsageError(f"{self.path.parent} is a file, not a directory") from None
+        except OSError as error:
+            raise ModelError(f"cannot read {self.path / 'run.json'}: {error.strerror}") from error
         except KeyError as error:
             what = f"lacks {error}: it is damaged, or an earlier nmt wrote it"
             raise ModelError(f"{self.path / 'run.json'} {what}") from error
-        except (OSError, ValueError, TypeError, AttributeError, UsageError) as error:
+        except (ValueError, TypeError, AttributeError, UsageError) as error:
             raise ModelError(f"{self.path / 'run.json'} is damaged: {error}") from error
 
     def require_space(self, model: nn.Module, *, keep: int, candidates: int) -> None:

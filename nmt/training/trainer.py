@@ -19,8 +19,8 @@ from nmt.config import RunConfig
 from nmt.dataset import DataDirectory
 from nmt.errors import DataError, NMTError, UsageError
 from nmt.metrics.base import Score
-from nmt.models.factory import build_model
-from nmt.nn.device import peak_memory, prepare_to_train, select_device, select_precision, set_threads
+from nmt.models.factory import build_model, parameters_of
+from nmt.nn.device import peak_memory, prepare_to_train, require_memory, select_device, select_precision, set_threads
 from nmt.training.identity import RunIdentity, check_resumable, find_place, place_of
 from nmt.training.moments import begin_moments, run_tensors
 from nmt.training.progress import Candidate, Progress
@@ -33,6 +33,8 @@ from nmt.training.validation import StoppedError, Validation
 
 MAX_SKIPPED_IN_A_ROW: Final = 20
 """Updates refused one after the other before training is given up as diverged."""
+BYTES_A_PARAMETER: Final = 16
+"""That training takes at least: fp32 weight, gradient and two moments."""
 Reporter = Callable[[dict[str, Any]], None]
 """Gets every record of the log as it is written."""
 
@@ -85,8 +87,10 @@ class Trainer:
             raise DataError(f"{data.path} has no training pairs")
         self.train_pairs = segmentations(self.train_split, data, self.options)
         data.verify()
-        torch.manual_seed(self.options.seed)
         sizes = data.tokenizers.source.vocab_size, data.tokenizers.target.vocab_size
+        parameters = parameters_of(config.model, *sizes, joint=data.tokenizers.joint)
+        require_memory(BYTES_A_PARAMETER * parameters, self.device)
+        torch.manual_seed(self.options.seed)
         self.model = build_model(config.model, *sizes, joint=data.tokenizers.joint).to(self.device)
         self.validation = Validation(
             self.model,

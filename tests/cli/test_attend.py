@@ -1,19 +1,15 @@
-import contextlib
-import fcntl
 import io
 import json
 import os
 import re
-import struct
 import subprocess
 import sys
-import termios
-import threading
 
 import pytest
 from rich.cells import cell_len
 
 from nmt.tokenizer import TokenizerPair
+from tests.cli.terminal import on_a_terminal
 from tests.tiny import tiny_model
 
 
@@ -121,29 +117,6 @@ def test_links_of_a_file(nmt, model, corpus):
     result = nmt("attend", "-m", model, "--src", corpus / "text.fr", "--ref", corpus / "text.en")
     lines = result.out.split("\n")
     assert [len(line.split()) for line in lines] == [2, 0, 3, 0]
-
-
-def on_a_terminal(command, stdout):
-    """Run a command whose stderr is a terminal: what that got, and what came through the pipe."""
-    leader, terminal = os.openpty()
-    shown = []
-
-    def read():
-        with contextlib.suppress(OSError):  # when the other end is closed
-            while data := os.read(leader, 4096):
-                shown.append(data)
-
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    reader = threading.Thread(target=read)
-    reader.start()
-    try:
-        environment = {**os.environ, "TERM": "xterm"}
-        done = subprocess.run(command, stdout=stdout, stderr=terminal, check=True, env=environment, timeout=120)
-    finally:
-        os.close(terminal)
-        reader.join(60)
-        os.close(leader)
-    return b"".join(shown), done.stdout
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals")

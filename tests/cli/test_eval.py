@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from nmt import evaluation
+from nmt.errors import NMTError
 from nmt.metrics import bleu
 from tests.tiny import tiny_model
 
@@ -86,6 +87,18 @@ def test_report_is_written(nmt, files, name):
     assert "hyp.en on test.fr" in (files / name).read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("what", ["report", "record"])
+def test_scores_are_shown_also_where_they_cannot_be_written(nmt, files, model, monkeypatch, what):
+    def denied(*args: object) -> None:
+        raise NMTError("cannot write it")
+
+    monkeypatch.setattr("nmt.report.write_report" if what == "report" else "nmt.cli.eval._Done.record", denied)
+    how = ["--report", "x.md"] if what == "report" else ["--record"]
+    result = nmt("eval", "-m", model, "--src", "test.fr", "--ref", "test.en", "--beam", "1", *how)
+    assert (result.code, result.err) == (1, "nmt: error: cannot write it\n")
+    assert "BLEU" in result.out
+
+
 def test_same_command_same_digits(nmt, files):
     first, second = (nmt("eval", "--hyp", "hyp.en", "--ref", "test.en", "--json").out for _ in range(2))
 
@@ -122,7 +135,7 @@ def test_tokenised_translations_get_a_warning(nmt, files):
         (["--hyp", "nowhere.en", "--ref", "test.en"], 3, "nowhere.en"),
         (["--hyp", "hyp.en", "--ref", "test.en", "--beam", "3"], 2, "--beam has no meaning with --hyp"),
         (["--hyp", "hyp.en", "--ref", "test.en", "--report", "x.pdf"], 2, "must end in .md or .html"),
-        (["--hyp", "hyp.en"], 2, "what is to be evaluated?"),
+        (["--hyp", "hyp.en"], 2, "what are the translations to be compared with?"),
         (["--test", "test", "--beam", "0"], 2, "'--beam'"),
         (["--test", "test", "--beam", "1001"], 2, "'--beam'"),
         (["--src", "test.fr", "--ref", "test.en", "--save-hyp", "test.en"], 2, "test.en is an input"),
@@ -143,7 +156,7 @@ def test_tokenised_translations_get_a_warning(nmt, files):
         (["--data", "x", "--src", "y"], 2, "--src goes with --ref"),
         (["--data", "nowhere"], 3, "nowhere"),
         (["-m", "nowhere", "--test", "test"], 4, "nowhere"),
-        (["--test", "test", "--length-penalty", "nan"], 2, "length_penalty"),
+        (["--test", "test", "--length-penalty", "nan"], 2, "--length-penalty nan is not possible"),
         (["--test", "test", "--batch-tokens", "0"], 2, "--batch-tokens"),
         (["--test", "test", "--device", "cuda:99"], 5, "cuda:99"),
         (["--test", "test", "--device", "gpu"], 2, "gpu"),

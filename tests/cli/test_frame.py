@@ -82,8 +82,8 @@ def run(capsys, *args):
         ("pipe", 141, ""),
         ("full", 1, "nmt: error: out.txt: No space left on device\n"),
         ("network", 1, "nmt: error: ConnectionRefusedError: Connection refused\n"),
-        ("memory", 5, "nmt: error: out of memory: try a smaller --batch-tokens, or a smaller model\n"),
-        ("allocator", 5, "nmt: error: out of memory: try a smaller --batch-tokens, or a smaller model\n"),
+        ("memory", 5, "nmt: error: out of memory: try smaller batches (batch_tokens) or a smaller model\n"),
+        ("allocator", 5, "nmt: error: out of memory: try smaller batches (batch_tokens) or a smaller model\n"),
         ("names", 3, "nmt: error: cannot read a\\nb\\x1b]0;x\\x07\\u2028c[/red]\n"),
         ("exit", 7, ""),
         ("typer-exit", 6, ""),
@@ -315,3 +315,27 @@ def test_characters_that_nobody_sees_are_escaped() -> None:
     assert console.visible("a\u200b\u2060\ufeff\U000e0041b") == "a\\u200b\\u2060\\ufeff\\U000e0041b"
     seen = "Où est l’œuvre\u00a0? می\u200cخواهم 👩\u200d💻"
     assert console.visible(seen) == seen
+
+
+def test_what_cannot_be_read_is_left_to_who_reads_it():
+    """Exit code 3 or 4, not 2: `nmt` checks no path as it parses."""
+
+    def commands(command):
+        yield command
+        for inner in getattr(command, "commands", {}).values():
+            yield from commands(inner)
+
+    every = [parameter for command in commands(typer.main.get_command(app)) for parameter in command.params]
+    paths = [parameter for parameter in every if hasattr(parameter.type, "readable")]
+    assert len(paths) > 30
+    assert not any(parameter.type.readable for parameter in paths)
+
+
+def test_a_number_of_a_range_is_asked_for_with_both_ends(nmt):
+    result = nmt("translate", "--beam", "many")
+    assert (result.code, result.err) == (
+        2,
+        "nmt: error: invalid value for '--beam': 'many' is no whole number of at least 1 and at most 1000\n",
+    )
+    result = nmt("data", "prepare", "--max-chars", "x", "--train", "a", "--valid", "a", "--out", "b")
+    assert result.err == "nmt: error: invalid value for '--max-chars': 'x' is no whole number of at least 1\n"

@@ -13,6 +13,7 @@ import pytest
 from nmt.cli import console
 from nmt.cli.train import _conclude, _Stop
 from nmt.training.progress import Progress
+from nmt.training.ranks import Ranks
 from nmt.training.trainer import Outcome
 
 TINY = ["--set", "model_size=16", "--set", "ffn_size=16", "--set", "num_heads=2", "--set", "threads=1"]
@@ -215,13 +216,54 @@ def test_a_finished_training_is_not_begun_again(nmt, whole):
 
 
 @pytest.mark.parametrize(
-    ("processes", "expected"),
-    [(0, "nmt train --resume --out 'my run'"), (2, "torchrun --nproc-per-node 2 -m nmt train --resume --out 'my run'")],
+    ("ranks", "expected"),
+    [
+        (Ranks(), "nmt train --resume --out 'my run'"),
+        (Ranks(0, 2, 0, 2), "torchrun --nproc-per-node 2 -m nmt train --resume --out 'my run'"),
+        (Ranks(0, 4, 0, 2), "torchrun as before, on every machine, -m nmt train --resume --out 'my run'"),
+    ],
 )
-def test_the_command_that_goes_on_starts_as_many_processes(capsys, processes, expected):
+def test_the_command_that_goes_on_starts_as_many_processes(capsys, ranks, expected):
     outcome = Outcome(reason="time", progress=Progress(update=7))
-    _conclude(outcome, Path("my run"), _Stop(), processes=processes)
+    _conclude(outcome, Path("my run"), _Stop(), ranks)
     assert f"saved at update 7; go on with: {expected}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--set", "num_encoder_layers=1000000"], "num_encoder_layers = 1000000 is not possible: it must be 1 to 1000"),
+        (["--set", "model_size=1000000000"], "model_size = 1000000000 is not possible: it must be 1 to 65536"),
+    ],
+)
+@pytest.mark.parametrize("more", [["--dry-run"], []])
+def test_sizes_have_bounds(nmt, data_directory, tmp_path, words, message, more):
+    result = nmt("train", data_directory, "--arch", "transformer", *words, *more, "--out", tmp_path / "m")
+    assert (result.code, message in line_of(result)) == (2, True)
+
+
+def test_a_model_that_memory_cannot_hold_is_refused_before_it_is_built(nmt, data_directory, tmp_path):
+    huge = ["--set", "model_size=65536", "--set", "ffn_size=65536", "--set", "num_encoder_layers=1000"]
+    shown = nmt("train", data_directory, "--arch", "transformer", *huge, "--dry-run")
+    assert (shown.code, "parameters" in shown.out) == (0, True)
+    result = nmt("train", data_directory, "--arch", "transformer", *huge, "--device", "cpu", "--out", tmp_path / "m")
+    assert result.code == 5
+    assert "out of memory: the model takes" in line_of(result)
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("how", ["flag", "file"])
+def test_a_run_keeps_the_precision_that_auto_was_for_it(nmt, whole, tmp_path, how):
+    (tmp_path / "c.toml").write_text('precision = "auto"\n')
+    more = ["--precision", "auto"] if how == "flag" else ["--config", tmp_path / "c.toml"]
+    result = nmt("train", "--resume", "--out", whole[1], *more)
+    assert (result.code, "already complete" in result.err) == (0, True)
+
+
+def test_a_file_is_no_run_to_resume(nmt, tmp_path):
+    (tmp_path / "file").touch()
+    result = nmt("train", "--resume", "--out", tmp_path / "file")
+    assert (result.code, "file is a file, not a directory" in line_of(result)) == (2, True)
 
 
 def test_data_that_is_gone_is_asked_for(nmt, whole, tmp_path):

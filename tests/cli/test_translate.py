@@ -24,6 +24,7 @@ from nmt.scoring import Scorer
 from nmt.special import EOS
 from nmt.tokenizer import TokenizerPair
 from nmt.translator import MAX_SOURCE_TOKENS, Candidate, Part, Translation, Translator
+from tests.cli.terminal import on_a_terminal
 from tests.copying import TEXT, copying_model, tokenizers
 from tests.tiny import tiny_model
 
@@ -202,7 +203,10 @@ def test_a_full_device_is_an_error(run) -> None:
         (["--beam", "x"], 2, ["--beam"]),
         (["--beam", "1000000000"], 2, ["--beam", "1000"]),
         (["--n-best", "7"], 2, ["--n-best 7", "--beam"]),
-        (["--length-penalty", "nan"], 2, ["length_penalty"]),
+        (["--length-penalty", "nan"], 2, ["--length-penalty nan is not possible"]),
+        (["--max-length-extra", "-5"], 2, ["--max-length-extra -5 is not possible"]),
+        (["--beam", "x"], 2, ["'--beam': 'x' is no whole number of at least 1 and at most 1000"]),
+        (["--length-penalty", "x"], 2, ["'--length-penalty': 'x' is no number"]),
         (["--no-repeat-ngram", "-1"], 2, ["--no-repeat-ngram"]),
         (["--bean", "4"], 2, ["--beam"]),
     ],
@@ -490,3 +494,20 @@ def test_an_output_that_is_a_link_to_itself_is_refused(run, tmp_path) -> None:
     result = run(b"x\n", "-o", tmp_path / "x.en")
     assert result.code == 2
     assert "in a circle" in result.err
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals")
+@pytest.mark.parametrize("to", ["file", "pipe", "stdout to a file"])
+def test_a_bar_is_shown_only_where_no_translation_can_run_into_it(model, tmp_path, to):
+    (tmp_path / "in.fr").write_text("un chat\ndeux chats\n" * 40, encoding="utf-8")
+    command = [sys.executable, "-m", "nmt", "translate", "-m", str(model), "--beam", "1", str(tmp_path / "in.fr")]
+    if to == "file":
+        shown, out = on_a_terminal([*command, "-o", str(tmp_path / "out.en")], subprocess.PIPE)
+    elif to == "pipe":
+        shown, out = on_a_terminal(command, subprocess.PIPE)  # which may lead to the terminal
+    else:
+        with (tmp_path / "out.en").open("wb") as file:
+            shown, out = on_a_terminal(command, file)
+    lines = out if to == "pipe" else (tmp_path / "out.en").read_bytes()
+    assert lines.count(b"\n") == 80
+    assert (b"translating" in shown) is (to != "pipe")
