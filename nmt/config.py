@@ -279,7 +279,8 @@ class TrainingConfig:
         for key in ("beta1", "beta2", "label_smoothing"):
             _check_probability(key, getattr(self, key))
         _require(self.lr > 0, "lr", self.lr, "it must be above 0")
-        for key in ("weight_decay", "clip_norm", "subword_alpha"):
+        _require(0 <= self.subword_alpha <= 100, "subword_alpha", self.subword_alpha, "it must be 0 to 100")
+        for key in ("weight_decay", "clip_norm"):
             _require(getattr(self, key) >= 0, key, getattr(self, key), "it must not be negative")
 
 

@@ -28,6 +28,7 @@ from nmt.manifest import is_said_to_be
 from nmt.tokenizer import TokenizerPair
 
 FORMAT: Final = "nmt-data"
+_TWO_LETTERS: Final = re.compile(r"\.[a-z][a-z](\.(gz|bz2|xz|zst))?")  # as text of a language ends
 FORMAT_VERSION: Final = 1
 MANIFEST_NAME: Final = "manifest.json"
 SPLITS: Final = ("train", "valid", "test")
@@ -357,7 +358,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a data directory, its shape checked."""
     name = printable(str(path))
     if not path.exists():
-        if path.name and any(side.is_file() for side in path.parent.glob(f"{glob.escape(path.name)}.*")):
+        sides = path.parent.glob(f"{glob.escape(path.name)}.[a-z][a-z]*") if path.name else ()
+        if len({side for file in sides if _TWO_LETTERS.fullmatch(side := file.name[len(path.name) :])}) > 1:
             raise DataError(f"{name} is parallel text: encode it with `nmt data prepare --train {name} ... --out DIR`")
         near = printable(nearest_file(path, folder=True))
         how = f"nmt data prepare --train SPEC --valid SPEC --out {name}"

@@ -145,18 +145,23 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def refuse_non_empty(path: Path, *, replace: bool = False) -> None:
-    """Raise `UsageError` if `path` is a file, or a folder with something in it and not `replace`."""
+def refuse_file(path: Path) -> None:
+    """Raise `UsageError` if `path` cannot be a folder, as it or a folder that it names is a file."""
     for folder in (path, *path.parents):
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder} is a file, not a directory")
+
+
+def refuse_non_empty(path: Path, *, replace: bool = False) -> None:
+    """Raise `UsageError` if `path` is a file, or a folder with something in it and not `replace`."""
+    refuse_file(path)
     if not replace and path.is_dir() and any(path.iterdir()):
         raise UsageError(f"{path} is not empty: choose another directory, or give --force to replace it")
 
 
 def is_closed(folder: Path) -> bool:
-    """Whether it is a folder that this user may not look into."""
-    return folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK)
+    """Whether it is a folder whose files this user may not read."""
+    return folder.is_dir() and not os.access(folder, os.X_OK)
 
 
 def require_folder(path: Path, name: str) -> None:

@@ -81,9 +81,8 @@ def resolve(
         raise UsageError(f"unknown preset '{name}' for {arch}{did_you_mean(name, presets)}: choose from {known}")
     for key, value in presets[name].items() if preset or not stored else ():
         put(key, value, f"preset {name}")
-    for key, value in (_read_toml(file) if file else {}).items():
-        assert file is not None
-        put(key, value, _place_in(file, key))
+    for place, key, value in _read_toml(file) if file else ():
+        put(key, value, place)
     for variable, value in sorted((os.environ if environment is None else environment).items()):
         if variable.startswith(ENVIRONMENT_PREFIX) and variable not in RESERVED_ENVIRONMENT:
             put(variable.removeprefix(ENVIRONMENT_PREFIX).lower(), value, f"environment variable {variable}")
@@ -95,8 +94,9 @@ def resolve(
         if not equals:
             raise UsageError(f"--set {assignment}: write KEY=VALUE")
         put(key.strip(), text.strip(), f"--set {key.strip()}")
-    if stored and values["training"].get("precision") == "auto":  # a run keeps what it was for it at first
-        values["training"]["precision"] = stored["training"]["precision"]
+    kept = (stored or {}).get("training", {}).get("precision")
+    if kept and values["training"].get("precision") == "auto":  # a run keeps what that was for it at first
+        values["training"]["precision"] = kept
     check_device_name(values["training"].get("device", "auto"))  # here: `restore` takes what an earlier nmt knew
     return _build(arch, name, values)
 
@@ -129,21 +129,27 @@ def _locate(key: str, types_: Mapping[str, type[Any]], origin: str) -> tuple[str
     raise UsageError(f"{origin}: unknown key '{key}'{did_you_mean(key, known)}")
 
 
-def _place_in(path: Path, key: str) -> str:
-    """A configuration file, and the line of a key of it if just one looks like it."""
-    begins = re.compile(rf"""\s*(\w+\.)?["']?{re.escape(key.rpartition(".")[2])}["']?\s*=""")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    numbers = [number for number, line in enumerate(lines, 1) if begins.match(line)]
-    return f"{path}:{numbers[0]}" if len(numbers) == 1 else str(path)
+def _line_of(key: str, text: str) -> int | None:
+    """Number of the one line of a TOML file that seems to set a key."""
+    section, _, name = key.rpartition(".")
+    table, found = "", []
+    for number, line in enumerate(text.split("\n"), 1):
+        if heading := re.match(r"\s*\[\s*([\w-]+)\s*\]", line):
+            table = heading[1]
+        elif setting := re.match(r"""\s*(?:(\w+)\s*\.\s*)?["']?([\w-]+)["']?\s*=""", line):
+            found += [number] if (setting[1] or table, setting[2]) == (section, name) else []
+    return found[0] if len(found) == 1 else None
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def _read_toml(path: Path) -> list[tuple[str, str, Any]]:
+    """Place, key and value of every setting."""
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST_FILE + 1)
         if len(data) > LARGEST_FILE:
             raise UsageError(f"{path} is larger than {LARGEST_FILE >> 10} KiB: it is no configuration")
-        document = tomllib.loads(data.decode())
+        text = data.decode()
+        document = tomllib.loads(text)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or a number of thousands of digits
@@ -156,7 +162,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
             flat.update({f"{key}.{name}": inner for name, inner in value.items()})
         else:
             flat[key] = value
-    return flat
+    lines = {key: _line_of(key, text) for key in flat}
+    return [(f"{path}:{lines[key]}" if lines[key] else str(path), key, value) for key, value in flat.items()]
 
 
 def _coerce(cls: type[Any], name: str, value: Any, origin: str) -> Any:

@@ -1,6 +1,8 @@
 """Settings: which layer wins, what is refused and how it is said."""
 
 import dataclasses
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +207,9 @@ def test_a_run_that_was_started_with_another_name_of_a_device_goes_on() -> None:
     [
         ('[model]\n# nothing\n"hiden_size" = 3\n', ":3"),
         ("model.hiden_size = 3\n", ":1"),
-        ("[model]\nhiden_size = 3\n[training]\nhiden_size = 4\n", ""),
+        ("[model]\nhiden_size = 3\n[training]\nhiden_size = 4\n", ":2"),
+        ("# \u2028\n[training]\nlr = 0.1\n[model]\nlr = 0.1\n", ":5"),
+        ("model = { lr = 3 }\n[training]\nlr = 0.1\n", ""),
         ("model = { hiden_size = 3 }\n", ""),
     ],
 )
@@ -214,3 +218,12 @@ def test_a_mistake_in_a_file_is_told_with_its_line(tmp_path: Path, text: str, pl
     with pytest.raises(UsageError) as caught:
         run(file=tmp_path / "c.toml")
     assert str(caught.value).startswith(f"{tmp_path / 'c.toml'}{place}: unknown key")
+
+
+def test_a_configuration_may_come_through_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_text("lr = 0.5\nmax_updates = 7\n"))
+    writer.start()
+    config = run(file=tmp_path / "pipe")
+    writer.join()
+    assert (config.training.lr, config.training.max_updates) == (0.5, 7)

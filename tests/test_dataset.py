@@ -185,6 +185,10 @@ def test_what_is_no_data_directory_says_what_to_run(tmp_path):
     with pytest.raises(DataError, match="does not exist.*nmt data prepare"):
         DataDirectory.open(tmp_path / "nothing")
     (tmp_path / "text.fr").touch()
+    (tmp_path / "text.log").touch()
+    with pytest.raises(DataError, match="does not exist.*nmt data prepare"):
+        DataDirectory.open(tmp_path / "text")
+    (tmp_path / "text.en.gz").touch()
     with pytest.raises(DataError, match="is parallel text: .*nmt data prepare --train .*text "):
         DataDirectory.open(tmp_path / "text")
     with pytest.raises(DataError, match="no data directory.*nmt data prepare"):

@@ -14,11 +14,12 @@ from nmt.bench.machine import MatrixProduct, Peak, count_work, measure_peak, syn
 from nmt.bench.parts import Stopwatch
 from nmt.config import RunConfig
 from nmt.dataset import DataDirectory, EncodedSplit
-from nmt.models.factory import build_model
+from nmt.models.factory import build_model, parameters_of
 from nmt.nn.device import (
     forget_peak_memory,
     peak_memory,
     prepare_to_train,
+    require_memory_to_train,
     select_device,
     select_precision,
     set_threads,
@@ -94,6 +95,7 @@ def bench_training(
         tokenizers = data.tokenizers
         pairs, joint = segmentations(data.split("train"), data, options), tokenizers.joint
         sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
+    require_memory_to_train(parameters_of(config.model, *sizes, joint=joint), device)
     model = build_model(config.model, *sizes, joint=joint).to(device)
     step = UpdateStep(model, options, precision)
     stream = (planned.fetch() for planned in batch_stream(pairs, options.batch_tokens, seed=options.seed))

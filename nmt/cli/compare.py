@@ -17,7 +17,7 @@ from nmt.errors import DataError, UsageError
 if TYPE_CHECKING:
     import torch
 
-    from nmt.comparison import System
+    from nmt.comparison import Comparison, System
     from nmt.config import DecodingOptions
     from nmt.testset import TestSet
 
@@ -85,6 +85,10 @@ def compare(
         after_first = held if number < 2 else after_first
         found.append(_evaluate(model, name, tests, options, choice, held - after_first))
     comparisons = [bring_together(test, systems) for test, systems in zip(tests, zip(*found, strict=True), strict=True)]
+    if json_output:
+        console.print_json({"tests": [comparison.as_dict() for comparison in comparisons]})
+    else:
+        _print(comparisons)
     if report is not None:
         from nmt.comparison import with_attention
         from nmt.comparison_report import write_comparison
@@ -92,9 +96,9 @@ def compare(
         if report.suffix == ".html":
             comparisons = with_attention(comparisons, models, select_device(device))
         write_comparison(report, comparisons)
-    if json_output:
-        console.print_json({"tests": [comparison.as_dict() for comparison in comparisons]})
-        return
+
+
+def _print(comparisons: "Sequence[Comparison]") -> None:
     from nmt.comparison_report import length_table, model_table, score_table, signature
 
     tables = [model_table(comparisons[0])]

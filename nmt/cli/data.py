@@ -65,7 +65,7 @@ def prepare(
         bool, typer.Option("--deduplicate/--keep-duplicates", help="Drop exact duplicates of training pairs.")
     ] = True,
     remove_leaks: Annotated[
-        bool, typer.Option("--remove-leaks/--keep-leaks", help="Drop training pairs that stand in valid or test.")
+        bool, typer.Option("--remove-leaks/--keep-leaks", help="Drop training pairs that are in valid or test too.")
     ] = True,
     invalid_utf8: Annotated[
         str, typer.Option("--invalid-utf8", help="error, replace or drop: pairs that are not UTF-8.")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import glob
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -117,6 +118,8 @@ def evaluate(
         console.print_json(done.document())
     else:
         _print(done.evaluation)
+    if save_hyp is not None:
+        _save(save_hyp, done.translations)
     if report is not None:
         from nmt.report import write_report
 
@@ -184,6 +187,7 @@ class _Done:
     decoding: dict[str, Any] | None
     hyp: str | None
     directory: Path | None = None
+    translations: Sequence[str] = ()
 
     def document(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -276,8 +280,6 @@ def _translate(where: Where, search: dict[str, Any], *, examples: bool) -> _Done
             translator, test, examples=EXAMPLES if examples else 0, progress=progress
         )
     hyps = [item.text for item in translations]
-    if search["--save-hyp"] is not None:
-        _save(search["--save-hyp"], hyps)
     _warn_if_tokenised(hyps)
     model = {
         "path": console.visible(str(path)),
@@ -292,10 +294,10 @@ def _translate(where: Where, search: dict[str, Any], *, examples: bool) -> _Done
         "precision": engine.precision,
         "batch_tokens": engine.batch_tokens,
     }
-    return _Done(evaluation=evaluation, model=model, decoding=decoding, hyp=None, directory=path)
+    return _Done(evaluation=evaluation, model=model, decoding=decoding, hyp=None, directory=path, translations=hyps)
 
 
-def _save(path: Path, hyps: list[str]) -> None:
+def _save(path: Path, hyps: Sequence[str]) -> None:
     from nmt.files import atomic_file, follow_links
 
     with atomic_file(follow_links(path)) as file:

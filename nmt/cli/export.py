@@ -68,7 +68,7 @@ def export(
         raise UsageError("--test and --beam belong to --verify")
     path = model or default_model()
     test_set = _test_set(path, test or "sample") if verify else None
-    read_manifest(path)
+    read_manifest(path)  # first of all: what is no model says so
     kept_as = spare_name(path / FOLDER)
     folder = export_ctranslate2(path, quantization=quantization, shortlist=shortlist, replace=force)
     console.warn_if_kept(folder, kept_as)

@@ -159,7 +159,7 @@ def _train(
         except UsageError as error:
             hint = ", or --resume to go on with it" if out.is_dir() else ""
             raise UsageError(f"{error}{hint}") from error
-    with _display(config) as show:
+    with _display(config, alone=ranks.size == 1) as show:
         trainer = Trainer(
             data,
             config,
@@ -293,12 +293,12 @@ def _print_settings(config: "RunConfig", data: Any) -> None:
         console.say(f"{f'{key} = {text}':32} # {help_}")
 
 
-def _display(config: "RunConfig") -> AbstractContextManager[Callable[[dict[str, Any]], None]]:
+def _display(config: "RunConfig", *, alone: bool) -> AbstractContextManager[Callable[[dict[str, Any]], None]]:
     """Show records as a live line with a bar on a terminal, as plain lines elsewhere, not at all with -q."""
     if console.wants_progress():
         from nmt.cli.training_display import TrainingDisplay
 
-        return TrainingDisplay(config.training.max_updates)
+        return TrainingDisplay(config.training.max_updates, at_once=alone)
     return nullcontext(_plain)
 
 

@@ -55,7 +55,8 @@ def _clock(seconds: float) -> str:
 class TrainingDisplay:
     """A live bar with loss, perplexity, speed and time left; validations stay above it."""
 
-    def __init__(self, max_updates: int) -> None:
+    def __init__(self, max_updates: int, *, at_once: bool = True) -> None:
+        """`at_once` False where others are waited for first: a signal may end the process there, bar and all."""
         self.console = console.progress_console()
         self.bar = Progress(
             TextColumn("{task.description}"),
@@ -66,11 +67,12 @@ class TrainingDisplay:
             console=self.console,
         )
         self.task = self.bar.add_task("starting", total=max_updates, left="")
-        self.max_updates = max_updates
+        self.max_updates, self.at_once = max_updates, at_once
         self.first: tuple[float, int] | None = None
 
     def __enter__(self) -> "TrainingDisplay":
-        self.bar.start()
+        if self.at_once:
+            self.bar.start()
         return self
 
     def __exit__(
@@ -81,6 +83,8 @@ class TrainingDisplay:
     def __call__(self, record: dict[str, Any]) -> None:
         """Take one record."""
         line = describe_record(record)
+        if record["type"] != "start":
+            self.bar.start()
         if record["type"] == "train":
             loss = f"loss {record.get('loss', math.nan):.3f}  ppl {record.get('perplexity', math.nan):.1f}"
             text = f"{loss}  {record['tokens_per_second']:,.0f} tok/s"

@@ -146,8 +146,8 @@ def _run(translator: "Translator", inputs: Sequence[Input], write: Write, form: 
     total = _total(inputs)
     done = 0
     # No bar where the end is not in sight: it would only stand in a typist's way.
-    bar = console.progress_bar("translating", printing=not whole) if total is not None else nullcontext()
-    with bar as show:
+    running = whole or not sys.stdout.isatty()  # or translations would run into the bar
+    with console.progress_bar("translating") if running and total is not None else nullcontext() as show:
 
         def progress(part: int, parts: int) -> None:
             if show is not None and total is not None:

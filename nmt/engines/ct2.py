@@ -12,7 +12,7 @@ from nmt.config import DecodingOptions
 from nmt.decoding.hypothesis import Hypothesis
 from nmt.engines import Progress
 from nmt.errors import DeviceError, ModelError, UsageError, is_out_of_memory
-from nmt.files import read_json
+from nmt.files import is_closed, read_json
 from nmt.host import available_cores, end_at_once, has_avx512, resident_memory, return_memory, reuse_memory
 from nmt.manifest import WEIGHTS, read_manifest, verify_file
 from nmt.special import BOS, EOS, PAD
@@ -90,13 +90,17 @@ def read_export(directory: Path) -> dict[str, Any] | None:
         ModelError: it is damaged, of another version, or was made from other weights.
     """
     path = directory / FOLDER / EXPORT
+    if is_closed(path.parent):
+        raise ModelError(f"cannot read {path.parent}: Permission denied")
     if not path.is_file():
         return None
     try:
         document = read_json(path)
         version, weights, _ = document["format_version"], document["weights"], document["sha256"].items()
         _ = document["quantization"], document["positions"] + 0
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path} is damaged: export the model again with nmt export --force") from error
     if version != FORMAT_VERSION:
         raise ModelError(f"{path} has format version {version}, this program reads {FORMAT_VERSION}: export again")
@@ -112,6 +116,8 @@ def verify_export(directory: Path, export: dict[str, Any]) -> None:
         try:
             verify_file(directory / FOLDER, file, digest)
         except ModelError as error:
+            if isinstance(error.__cause__, PermissionError):
+                raise ModelError(f"cannot read {directory / FOLDER / file}: Permission denied") from error
             raise ModelError(f"{directory / FOLDER / file} is damaged: export again with nmt export --force") from error
 
 
@@ -237,7 +243,7 @@ class CTranslate2Engine:
         return [self._best(scored, options) for scored in found]
 
     def _keep_memory(self, sentences: int) -> None:
-        """After so many more sentences: hand free memory back where the process has more than the first ones took.
+        """Before so many more sentences: hand free memory back where the process has more than it needed so far.
 
         What several threads free lies about in their heaps, which would grow by a fifth over a million lines.
         """

@@ -8,7 +8,7 @@ import resource
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 
@@ -147,8 +147,13 @@ def prepare_to_train() -> None:
     keep_kernels()
 
 
-def require_memory(needed: int, device: torch.device) -> None:
-    """Raise `DeviceError` where so many bytes are more than all the memory there is."""
+_BYTES_A_PARAMETER: Final = 16
+"""That training takes at least: fp32 weight, gradient and two moments."""
+
+
+def require_memory_to_train(parameters: int, device: torch.device) -> None:
+    """Raise `DeviceError` where so many take more than all the memory there is."""
+    needed = _BYTES_A_PARAMETER * parameters
     there = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else total_memory()
     if needed > there > 0:
         sizes = f"{needed / 2**30:,.1f} GiB to train, {device} has {there / 2**30:,.1f} GiB"

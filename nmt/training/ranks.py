@@ -9,6 +9,7 @@ import datetime
 import json
 import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -67,11 +68,11 @@ class Ranks:
         if self.size == 1:
             yield
             return
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
         end_at_once()  # Gloo's threads take the interpreter's lock to free tensors, and abort if it is gone
         try:
             with _mortal():
+                if device.type == "cuda":
+                    torch.cuda.set_device(device)
                 dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
             yield
             dist.destroy_process_group()  # not after an error: on GPUs it would wait for the others
@@ -124,6 +125,9 @@ class Ranks:
 @contextlib.contextmanager
 def _mortal() -> Iterator[None]:
     """Signals end the process for the block, as torch waits in it for the others without letting Python act on one."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may say what signals do
+        yield
+        return
     before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from nmt import __version__
 from nmt.checkpoint import named_weights, read_tensors, set_weights, write_tensors
 from nmt.errors import ModelError, NMTError, UsageError
-from nmt.files import atomic_directory, open_plain, read_json, sha256_file, write_json
+from nmt.files import atomic_directory, open_plain, read_json, refuse_file, sha256_file, write_json
 from nmt.manifest import CARD, CONFIG, MANIFEST, WEIGHTS
 from nmt.models.interface import Seq2Seq
 from nmt.settings import restore
@@ -140,7 +140,8 @@ class RunDirectory:
         except FileNotFoundError:
             raise ModelError(f"no training to resume in {self.path.parent}: train without --resume") from None
         except NotADirectoryError:
-            raise UsageError(f"{self.path.parent} is a file, not a directory") from None
+            refuse_file(self.path)
+            raise
         except OSError as error:
             raise ModelError(f"cannot read {self.path / 'run.json'}: {error.strerror}") from error
         except KeyError as error:
@@ -223,7 +224,7 @@ class RunDirectory:
             trouble = None
             try:
                 self._read(path)
-            except ModelError as error:
+            except NMTError as error:
                 if not path.exists():  # a training at work has deleted it
                     continue
                 trouble = str(error)
@@ -231,7 +232,15 @@ class RunDirectory:
         return found
 
     def _read(self, path: Path) -> tuple[Progress, dict[str, Tensor], dict[str, Tensor]]:
-        """Progress, weights and optimiser state of a checkpoint, each with the hash that it should have."""
+        """Progress, weights and optimiser state of a checkpoint, each with the hash that it should have.
+
+        Raises:
+            ModelError: it is damaged.
+            NMTError: this user may not read it, which is no damage.
+        """
+        for file in (path, *path.glob("*")):
+            if not os.access(file, os.R_OK):
+                raise NMTError(f"cannot read {file}: Permission denied")
         progress, hashes = self._read_progress(path)
         try:
             weights = read_tensors(path / _WEIGHTS, sha256=hashes[_WEIGHTS])

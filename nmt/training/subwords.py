@@ -22,7 +22,7 @@ from nmt.errors import UsageError
 from nmt.tokenizer import Tokenizer
 
 _SENTENCES_AT_ONCE: Final = 10_000
-_WORDS_KEPT: Final = 20_000
+_WORDS_KEPT: Final = 20_000  # some 4 KB each
 _SPACE: Final = "▁"
 
 
@@ -37,7 +37,8 @@ def segmentations(split: EncodedSplit, data: DataDirectory, options: TrainingCon
         return lambda epoch: split
     if data.manifest["tokenizer"].get("model_type") != "unigram":
         raise UsageError("subword_alpha needs a unigram vocabulary: this one is of another kind; leave it at 0")
-    samplers = Sampler(data.tokenizers.source, alpha), Sampler(data.tokenizers.target, alpha)
+    source = Sampler(data.tokenizers.source, alpha)
+    samplers = source, source if data.tokenizers.joint else Sampler(data.tokenizers.target, alpha)
     return lambda epoch: sampled_split(split, samplers, seed=options.seed, epoch=epoch)
 
 
@@ -135,15 +136,15 @@ class Sampler:
         for end in range(1, len(word) + 1):
             starts, ids, weights = [], [], []
             for start in range(max(0, end - self._longest), end):
-                if (found := self._weights.get(word[start:end])) is not None:
+                if totals[start] > -math.inf and (found := self._weights.get(word[start:end])) is not None:
                     starts.append(start)
                     ids.append(found[0])
                     weights.append(totals[start] + found[1])
-            greatest = max(weights, default=-math.inf)  # where no segmentation ends, none will be drawn
-            shares = [math.exp(weight - greatest) if weight > -math.inf else 0.0 for weight in weights]
-            total = math.fsum(shares)
-            totals.append(greatest + math.log(total) if total else -math.inf)
-            lattice.append(_Last(starts, ids, [share / total for share in accumulate(shares[:-1])] if total else []))
+            greatest = max(weights, default=-math.inf)
+            shares = [math.exp(weight - greatest) for weight in weights]
+            total = sum(shares)
+            totals.append(greatest + math.log(total) if weights else -math.inf)  # where none ends, none is drawn
+            lattice.append(_Last(starts, ids, [share / total for share in accumulate(shares[:-1])]))
         return lattice
 
 

@@ -20,7 +20,14 @@ from nmt.dataset import DataDirectory
 from nmt.errors import DataError, NMTError, UsageError
 from nmt.metrics.base import Score
 from nmt.models.factory import build_model, parameters_of
-from nmt.nn.device import peak_memory, prepare_to_train, require_memory, select_device, select_precision, set_threads
+from nmt.nn.device import (
+    peak_memory,
+    prepare_to_train,
+    require_memory_to_train,
+    select_device,
+    select_precision,
+    set_threads,
+)
 from nmt.training.identity import RunIdentity, check_resumable, find_place, place_of
 from nmt.training.moments import begin_moments, run_tensors
 from nmt.training.progress import Candidate, Progress
@@ -33,8 +40,6 @@ from nmt.training.validation import StoppedError, Validation
 
 MAX_SKIPPED_IN_A_ROW: Final = 20
 """Updates refused one after the other before training is given up as diverged."""
-BYTES_A_PARAMETER: Final = 16
-"""That training takes at least: fp32 weight, gradient and two moments."""
 Reporter = Callable[[dict[str, Any]], None]
 """Gets every record of the log as it is written."""
 
@@ -89,7 +94,7 @@ class Trainer:
         data.verify()
         sizes = data.tokenizers.source.vocab_size, data.tokenizers.target.vocab_size
         parameters = parameters_of(config.model, *sizes, joint=data.tokenizers.joint)
-        require_memory(BYTES_A_PARAMETER * parameters, self.device)
+        require_memory_to_train(parameters, self.device)
         torch.manual_seed(self.options.seed)
         self.model = build_model(config.model, *sizes, joint=data.tokenizers.joint).to(self.device)
         self.validation = Validation(

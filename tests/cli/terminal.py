@@ -10,7 +10,10 @@ import threading
 
 
 def on_a_terminal(command, stdout):
-    """Run a command whose stderr is a terminal: what that got, and what came through the pipe."""
+    """Run a command whose stderr is a terminal: what that got, and what came through the pipe.
+
+    With `None` for stdout, that is the terminal too.
+    """
     leader, terminal = os.openpty()
     shown = []
 
@@ -24,7 +27,9 @@ def on_a_terminal(command, stdout):
     reader.start()
     try:
         environment = {**os.environ, "TERM": "xterm"}
-        done = subprocess.run(command, stdout=stdout, stderr=terminal, check=True, env=environment, timeout=120)
+        done = subprocess.run(
+            command, stdout=stdout or terminal, stderr=terminal, check=True, env=environment, timeout=120
+        )
     finally:
         os.close(terminal)
         reader.join(60)

@@ -124,3 +124,9 @@ def test_the_sample_is_read_in_the_language_of_the_model(nmt, tmp_path, monkeypa
     assert seen == ([read] if read else [])
     assert result.code == (0 if read else 2)
     assert read or "translates de to en, the sample is in fr and en: name a FILE" in result.err
+
+
+def test_a_model_that_memory_cannot_hold_is_not_built(nmt):
+    huge = ["--set", "model_size=65536", "--set", "ffn_size=65536", "--set", "num_encoder_layers=1000"]
+    result = nmt("bench", "train", "--arch", "transformer", "--device", "cpu", *huge)
+    assert (result.code, "out of memory: the model takes" in result.err) == (5, True)

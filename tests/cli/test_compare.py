@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from nmt.errors import NMTError
 from tests.tiny import tiny_model
 
 
@@ -96,3 +97,16 @@ def test_what_earlier_models_leave_behind_is_not_counted(nmt, models, text, monk
     three = [*models, tiny_model(tmp_path / "three", seed=3)]
     [document] = json.loads(nmt("compare", *three, "--test", text, "--beam", "1", "--json").out)["tests"]
     assert [system["memory_mib"] for system in document["systems"]] == [150.0, 150.0, 150.0]
+
+
+@pytest.mark.parametrize("form", ["--json", None])
+def test_what_was_found_is_shown_also_where_no_report_can_be_written(nmt, models, text, tmp_path, monkeypatch, form):
+    def full(*args: object) -> None:
+        raise NMTError("no space left")
+
+    monkeypatch.setattr("nmt.comparison_report.write_comparison", full)
+    result = nmt(
+        "compare", *models, "--test", text, "--beam", "1", "--report", tmp_path / "x.md", *([form] if form else [])
+    )
+    assert (result.code, result.err) == (1, "nmt: error: no space left\n")
+    assert "BLEU" in result.out or json.loads(result.out)["tests"]

@@ -87,13 +87,17 @@ def test_report_is_written(nmt, files, name):
     assert "hyp.en on test.fr" in (files / name).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("what", ["report", "record"])
+@pytest.mark.parametrize("what", ["report", "record", "save-hyp"])
 def test_scores_are_shown_also_where_they_cannot_be_written(nmt, files, model, monkeypatch, what):
     def denied(*args: object) -> None:
         raise NMTError("cannot write it")
 
-    monkeypatch.setattr("nmt.report.write_report" if what == "report" else "nmt.cli.eval._Done.record", denied)
-    how = ["--report", "x.md"] if what == "report" else ["--record"]
+    name, how = {
+        "report": ("nmt.report.write_report", ["--report", "x.md"]),
+        "record": ("nmt.cli.eval._Done.record", ["--record"]),
+        "save-hyp": ("nmt.cli.eval._save", ["--save-hyp", "x.en"]),
+    }[what]
+    monkeypatch.setattr(name, denied)
     result = nmt("eval", "-m", model, "--src", "test.fr", "--ref", "test.en", "--beam", "1", *how)
     assert (result.code, result.err) == (1, "nmt: error: cannot write it\n")
     assert "BLEU" in result.out

@@ -12,6 +12,7 @@ import pytest
 
 from nmt.cli import console
 from nmt.cli.train import _conclude, _Stop
+from nmt.cli.training_display import TrainingDisplay
 from nmt.training.progress import Progress
 from nmt.training.ranks import Ranks
 from nmt.training.trainer import Outcome
@@ -260,9 +261,22 @@ def test_a_run_keeps_the_precision_that_auto_was_for_it(nmt, whole, tmp_path, ho
     assert (result.code, "already complete" in result.err) == (0, True)
 
 
+def test_a_bar_waits_for_other_processes_as_a_signal_would_leave_it_there(monkeypatch):
+    begun = []
+    monkeypatch.setattr("rich.progress.Progress.start", lambda self: begun.append(True))
+    with TrainingDisplay(10):
+        assert len(begun) == 1
+    with TrainingDisplay(10, at_once=False) as show:
+        assert len(begun) == 1
+        show({"type": "resumed", "update": 3, "changed": {}})
+        assert len(begun) == 2
+
+
 def test_a_file_is_no_run_to_resume(nmt, tmp_path):
     (tmp_path / "file").touch()
     result = nmt("train", "--resume", "--out", tmp_path / "file")
+    assert (result.code, "file is a file, not a directory" in line_of(result)) == (2, True)
+    result = nmt("train", "--resume", "--out", tmp_path / "file" / "inner")
     assert (result.code, "file is a file, not a directory" in line_of(result)) == (2, True)
 
 

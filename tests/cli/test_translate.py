@@ -497,17 +497,13 @@ def test_an_output_that_is_a_link_to_itself_is_refused(run, tmp_path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals")
-@pytest.mark.parametrize("to", ["file", "pipe", "stdout to a file"])
-def test_a_bar_is_shown_only_where_no_translation_can_run_into_it(model, tmp_path, to):
+@pytest.mark.parametrize("to", ["-o", "pipe", "terminal"])
+def test_a_bar_is_shown_where_no_translation_can_run_into_it(model, tmp_path, to):
     (tmp_path / "in.fr").write_text("un chat\ndeux chats\n" * 40, encoding="utf-8")
     command = [sys.executable, "-m", "nmt", "translate", "-m", str(model), "--beam", "1", str(tmp_path / "in.fr")]
-    if to == "file":
-        shown, out = on_a_terminal([*command, "-o", str(tmp_path / "out.en")], subprocess.PIPE)
-    elif to == "pipe":
-        shown, out = on_a_terminal(command, subprocess.PIPE)  # which may lead to the terminal
-    else:
-        with (tmp_path / "out.en").open("wb") as file:
-            shown, out = on_a_terminal(command, file)
-    lines = out if to == "pipe" else (tmp_path / "out.en").read_bytes()
-    assert lines.count(b"\n") == 80
-    assert (b"translating" in shown) is (to != "pipe")
+    command += ["-o", str(tmp_path / "out.en")] if to == "-o" else []
+    shown, piped = on_a_terminal(command, None if to == "terminal" else subprocess.PIPE)
+    assert (b"translating" in shown) is (to != "terminal")
+    if to != "terminal":
+        lines = piped if to == "pipe" else (tmp_path / "out.en").read_bytes()
+        assert lines.count(b"\n") == 80

@@ -1,5 +1,6 @@
 """CTranslate2 must give what our own searches give."""
 
+import errno
 import io
 import itertools
 import json
@@ -32,6 +33,7 @@ from nmt.engines.ct2 import (
     is_installed,
     read_export,
     unsupported,
+    verify_export,
 )
 from nmt.engines.export import export_ctranslate2
 from nmt.engines.pytorch import TorchEngine
@@ -155,6 +157,24 @@ def test_a_swapped_tokenizer_is_refused(tmp_path, nmt_main):
     export_ctranslate2(path)
     (path / "tokenizer.model").write_bytes(tiny_tokenizers(vocab_size=320).source.data)
     assert nmt_main("translate", "--engine", "ctranslate2", "-m", str(path)) == 4
+
+
+@pytest.mark.parametrize("closed", ["ctranslate2", "config.json", "export.json"])
+def test_an_export_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch, closed):
+    path = tiny_model(tmp_path / "model")
+    folder = export_ctranslate2(path)
+    assert closed == folder.name or (folder / closed).is_file()
+
+    def denied(*args):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    if closed == "ctranslate2":
+        monkeypatch.setattr("os.access", lambda path, mode: Path(path).name != closed)  # root may all
+    else:
+        reader = "nmt.engines.ct2.read_json" if closed == EXPORT else "nmt.manifest.sha256_file"
+        monkeypatch.setattr(reader, denied)
+    with pytest.raises(ModelError, match=f"cannot read .*{closed}: Permission denied"):
+        verify_export(path, read_export(path))
 
 
 def test_an_export_that_changes_while_it_is_opened_is_refused(tmp_path, monkeypatch):

@@ -111,9 +111,12 @@ def test_segmentations_come_as_often_as_the_paper_says(alpha):
 
 def test_the_best_segmentation_is_the_tokenizers_own(unigram_data):
     """Scores are those of the model: with a large alpha, what is drawn is what SentencePiece finds best."""
-    tokenizer = unigram_data.tokenizers.source
-    best = max(paths(tokenizer, "\u2581maison").items(), key=lambda pair: pair[1])[0]
-    assert list(best) == tokenizer.encode("maison")
+    tokenizer = TokenizerPair.load(shipped_model()).source
+    sampler, uniform = Sampler(tokenizer, 100.0), random.Random(1).random
+    for word in ("maison", "jardinier", "œuvre"):
+        found = paths(tokenizer, f"\u2581{word}")
+        best, worst = max(found, key=found.__getitem__), min(found, key=found.__getitem__)
+        assert list(best) == tokenizer.encode(word) == sampler.sample(worst, uniform)
 
 
 @pytest.mark.parametrize("text", ["la maison € rouge", "€", "chat€chien", ""])
@@ -124,7 +127,31 @@ def test_characters_that_the_vocabulary_lacks_stay(unigram_data, text):
     drawn = [sampler.sample(ids, uniform) for _ in range(20)]
     assert {tokenizer.decode(sample) for sample in drawn} == {tokenizer.decode(ids)}
     assert len({tuple(sample) for sample in drawn}) > 1 or text in ("€", "")
-    assert sampler.sample([UNK, *ids, UNK, UNK], uniform)[0] == UNK
+    with_unknown = [UNK, *ids, UNK, *ids[:2], UNK, UNK]
+    known = tokenizer.vocabulary()
+    fixed = [i for i in with_unknown if i == UNK or known[i].startswith("<0x")]
+    drawn_too = sampler.sample(with_unknown, uniform)
+    assert [i for i in drawn_too if i == UNK or known[i].startswith("<0x")] == fixed
+    assert drawn_too[0] == UNK
+    assert drawn_too[-2:] == [UNK, UNK]
+
+
+def test_a_beginning_that_nothing_spells_is_passed_over():
+    """A vocabulary of "ab", "c" and "abc": "a" alone ends nothing."""
+
+    class Vocabulary:
+        vocab_size = 4
+
+        def vocabulary(self):
+            return ["<unk>", "ab", "c", "abc"]
+
+        def log_probabilities(self):
+            return {"ab": (1, -1.0), "c": (2, -1.0), "abc": (3, -2.0)}
+
+    sampler, uniform = Sampler(Vocabulary(), 1.0), random.Random(1).random
+    drawn = Counter(tuple(sampler.sample([1, 2], uniform)) for _ in range(1000))
+    assert set(drawn) == {(1, 2), (3,)}
+    assert drawn[3,] == pytest.approx(500, abs=80)
 
 
 def test_words_that_were_forgotten_are_drawn_as_before(unigram_data, monkeypatch):

@@ -233,6 +233,20 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
     assert len(list(newest.parent.glob("damaged-update-00000007*"))) == 1  # kept aside
 
 
+@pytest.mark.parametrize("closed", ["update-00000007", "optimizer.safetensors"])
+def test_a_checkpoint_that_may_not_be_read_is_not_passed_over(
+    data: DataDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    train(data, tmp_path / "parts", config(), stop_at=7)
+    newest = tmp_path / "parts" / "training" / "checkpoints" / "update-00000007"
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != closed)  # root may all
+    with pytest.raises(NMTError, match=f"cannot read .*{closed}: Permission denied"):
+        train(data, tmp_path / "parts", config(), resume=True)
+    assert newest.is_dir()
+    troubles = [trouble for _, trouble in RunDirectory(tmp_path / "parts").examine()]
+    assert "Permission denied" in str(troubles[0])
+
+
 def test_only_damaged_checkpoints_never_start_from_nothing(data: DataDirectory, tmp_path: Path) -> None:
     train(data, tmp_path / "run", config(), stop_at=7)
     for path in (tmp_path / "run" / "training" / "checkpoints").glob("*/weights.safetensors"):
