@@ -10,6 +10,7 @@ resumed, and processes that train together would not agree on the batches.
 import math
 import random
 from bisect import bisect
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Final, NamedTuple
@@ -90,7 +91,7 @@ class Sampler:
         self._longest = max(map(len, known), default=0)
         self._begins = [piece not in known or piece.startswith(_SPACE) for piece in self._pieces]
         self._ends = [piece not in known for piece in self._pieces]
-        self._words: dict[tuple[int, ...], _Lattice] = {}
+        self._words: OrderedDict[tuple[int, ...], _Lattice] = OrderedDict()  # those seen last, last
 
     def sample(self, ids: Sequence[int], uniform: Callable[[], float]) -> list[int]:
         """Another segmentation of a sentence.
@@ -120,8 +121,10 @@ class Sampler:
         lattice = self._words.get(key)
         if lattice is None:
             if len(self._words) >= _WORDS_KEPT:
-                self._words.clear()
+                self._words.popitem(last=False)
             lattice = self._words[key] = self._lattice("".join(self._pieces[i] for i in word))
+        else:
+            self._words.move_to_end(key)
         place, end = len(sampled), len(lattice) - 1
         while end:
             last = lattice[end]
