@@ -19,7 +19,7 @@ from nmt.config import ModelConfig, RunConfig
 from nmt.errors import ModelError, NMTError, UsageError
 from nmt.files import atomic_file, read_json, sha256_file, write_if_changed, write_json
 from nmt.manifest import CARD, CONFIG, FORMAT, FORMAT_VERSION, MANIFEST, WEIGHTS, model_card, read_manifest, verify_file
-from nmt.models.factory import build_model
+from nmt.models.factory import build_model, count_parameters
 from nmt.models.interface import Seq2Seq
 from nmt.settings import restore
 from nmt.tokenizer import TokenizerPair
@@ -52,11 +52,6 @@ class LoadedModel:
 def named_weights(model: Seq2Seq[Any]) -> dict[str, Tensor]:
     """Every weight once, tied ones under their first name, detached."""
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
-
-
-def count_parameters(model: Seq2Seq[Any]) -> int:
-    """Weights, tied ones counted once."""
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:

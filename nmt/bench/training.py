@@ -14,12 +14,11 @@ from nmt.bench.machine import MatrixProduct, Peak, count_work, measure_peak, syn
 from nmt.bench.parts import Stopwatch
 from nmt.config import RunConfig
 from nmt.dataset import DataDirectory, EncodedSplit
-from nmt.models.factory import build_model, parameters_of
+from nmt.models.factory import build_to_train, count_parameters
 from nmt.nn.device import (
     forget_peak_memory,
     peak_memory,
     prepare_to_train,
-    require_memory_to_train,
     select_device,
     select_precision,
     set_threads,
@@ -95,8 +94,7 @@ def bench_training(
         tokenizers = data.tokenizers
         pairs, joint = segmentations(data.split("train"), data, options), tokenizers.joint
         sizes = tokenizers.source.vocab_size, tokenizers.target.vocab_size
-    require_memory_to_train(parameters_of(config.model, *sizes, joint=joint), device)
-    model = build_model(config.model, *sizes, joint=joint).to(device)
+    model = build_to_train(config.model, *sizes, joint=joint, device=device)
     step = UpdateStep(model, options, precision)
     stream = (planned.fetch() for planned in batch_stream(pairs, options.batch_tokens, seed=options.seed))
     _run(step, stream, warmup, device, None)
@@ -114,7 +112,7 @@ def bench_training(
         "kind": "train",
         "architecture": config.arch,
         "preset": config.preset,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": count_parameters(model),
         "data": "synthetic" if data is None else data.path.name,
         "device": device.type,
         "precision": precision,

@@ -39,7 +39,7 @@ def describe_record(record: dict[str, Any]) -> str:
 
 
 def _describe_start(trainer: Any) -> str:
-    from nmt.checkpoint import count_parameters
+    from nmt.models.factory import count_parameters
 
     pairs, parameters = len(trainer.train_split), count_parameters(trainer.model)
     threads = f"{trainer.threads} thread{'s' if trainer.threads != 1 else ''}"

@@ -19,15 +19,8 @@ from nmt.config import RunConfig
 from nmt.dataset import DataDirectory
 from nmt.errors import DataError, NMTError, UsageError
 from nmt.metrics.base import Score
-from nmt.models.factory import build_model, parameters_of
-from nmt.nn.device import (
-    peak_memory,
-    prepare_to_train,
-    require_memory_to_train,
-    select_device,
-    select_precision,
-    set_threads,
-)
+from nmt.models.factory import build_to_train
+from nmt.nn.device import peak_memory, prepare_to_train, select_device, select_precision, set_threads
 from nmt.training.identity import RunIdentity, check_resumable, find_place, place_of
 from nmt.training.moments import begin_moments, run_tensors
 from nmt.training.progress import Candidate, Progress
@@ -93,10 +86,8 @@ class Trainer:
         self.train_pairs = segmentations(self.train_split, data, self.options)
         data.verify()
         sizes = data.tokenizers.source.vocab_size, data.tokenizers.target.vocab_size
-        parameters = parameters_of(config.model, *sizes, joint=data.tokenizers.joint)
-        require_memory_to_train(parameters, self.device)
         torch.manual_seed(self.options.seed)
-        self.model = build_model(config.model, *sizes, joint=data.tokenizers.joint).to(self.device)
+        self.model = build_to_train(config.model, *sizes, joint=data.tokenizers.joint, device=self.device)
         self.validation = Validation(
             self.model,
             data,
