@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nmt.errors import DataError, ModelError, unknown
-from nmt.files import is_closed, nearest_file, read_json, sha256_file
+from nmt.files import nearest_file, read_json, refuse_closed, sha256_file
 from nmt.lines import printable, read_text_lines
 from nmt.manifest import is_said_to_be
 from nmt.tokenizer import TokenizerPair
@@ -364,8 +364,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         near = printable(nearest_file(path, folder=True))
         how = f"nmt data prepare --train SPEC --valid SPEC --out {name}"
         raise DataError(f"{name} does not exist{near}: make it with `{how}`")
-    if is_closed(path):
-        raise DataError(f"cannot read {name}: Permission denied")
+    refuse_closed(path, DataError)
     if not (path / MANIFEST_NAME).is_file():
         raise DataError(f"{name} is no data directory (no {MANIFEST_NAME}): make one with `nmt data prepare`")
     try:

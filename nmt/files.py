@@ -159,9 +159,10 @@ def refuse_non_empty(path: Path, *, replace: bool = False) -> None:
         raise UsageError(f"{path} is not empty: choose another directory, or give --force to replace it")
 
 
-def is_closed(folder: Path) -> bool:
-    """Whether it is a folder whose files this user may not read."""
-    return folder.is_dir() and not os.access(folder, os.X_OK)
+def refuse_closed(folder: Path, kind: type[NMTError]) -> None:
+    """Raise an error of a kind if it is a folder whose files this user may not read."""
+    if folder.is_dir() and not os.access(folder, os.X_OK):
+        raise kind(f"cannot read {folder}: Permission denied")
 
 
 def require_folder(path: Path, name: str) -> None:

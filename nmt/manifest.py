@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from nmt import __version__
 from nmt.errors import ModelError
-from nmt.files import follow_links, is_closed, nearest_file, read_json, sha256_file, write_if_changed, write_json
+from nmt.files import follow_links, nearest_file, read_json, refuse_closed, sha256_file, write_if_changed, write_json
 
 FORMAT: Final = "nmt-model"
 FORMAT_VERSION: Final = 1
@@ -57,8 +57,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
             else f"there is no such directory{nearest_file(directory, folder=True)}"
         )
         raise ModelError(f"no model at {directory}: {what}")
-    if is_closed(directory):
-        raise ModelError(f"cannot read {directory}: Permission denied")
+    refuse_closed(directory, ModelError)
     path = directory / MANIFEST
     if not path.is_file():
         if (directory / "training" / "run.json").is_file():

@@ -79,12 +79,11 @@ def check(path: Path) -> dict[str, Any]:
     from nmt.checkpoint import load_model
     from nmt.cli.info import kind_of
     from nmt.dataset import DataDirectory
-    from nmt.files import is_closed
+    from nmt.files import refuse_closed
     from nmt.manifest import MANIFEST, WEIGHTS
     from nmt.training.state import RunDirectory
 
-    if is_closed(path):
-        raise ModelError(f"cannot read {path}: Permission denied")
+    refuse_closed(path, ModelError)
     run = RunDirectory(path)
     begun = (run.path / "run.json").is_file()
     shown = any((path / name).exists() for name in (MANIFEST, WEIGHTS))

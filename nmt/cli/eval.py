@@ -298,7 +298,7 @@ def _translate(where: Where, search: dict[str, Any], *, examples: bool) -> _Done
 
 
 def _save(path: Path, hyps: Sequence[str]) -> None:
-    from nmt.files import atomic_file, follow_links
+    from nmt.files import atomic_file
 
     with atomic_file(follow_links(path)) as file:
         file.writelines(f"{hyp}\n".encode() for hyp in hyps)

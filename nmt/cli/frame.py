@@ -268,7 +268,8 @@ def _wanted(kind: str, error: typer.TyperException) -> str:
     bounds = [getattr(type_, name, None) for name in ("min", "max")]
     words = zip(("at least", "at most"), bounds, strict=True)
     of_range = " and ".join(f"{word} {bound:g}" for word, bound in words if bound is not None)
-    return f"is no {'whole ' * (kind == 'int')}number{f' of {of_range}' * bool(of_range)}"
+    number = "whole number" if kind == "int" else "number"
+    return f"is no {number} of {of_range}" if of_range else f"is no {number}"
 
 
 def _nearest_choice(error: typer.TyperException) -> str:

@@ -12,7 +12,7 @@ from nmt.config import DecodingOptions
 from nmt.decoding.hypothesis import Hypothesis
 from nmt.engines import Progress
 from nmt.errors import DeviceError, ModelError, UsageError, is_out_of_memory
-from nmt.files import is_closed, read_json
+from nmt.files import read_json, refuse_closed
 from nmt.host import available_cores, end_at_once, has_avx512, resident_memory, return_memory, reuse_memory
 from nmt.manifest import WEIGHTS, read_manifest, verify_file
 from nmt.special import BOS, EOS, PAD
@@ -90,8 +90,7 @@ def read_export(directory: Path) -> dict[str, Any] | None:
         ModelError: it is damaged, of another version, or was made from other weights.
     """
     path = directory / FOLDER / EXPORT
-    if is_closed(path.parent):
-        raise ModelError(f"cannot read {path.parent}: Permission denied")
+    refuse_closed(path.parent, ModelError)
     if not path.is_file():
         return None
     try:
